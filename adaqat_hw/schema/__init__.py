@@ -1,0 +1,93 @@
+"""Frozen, versioned records: all that crosses a stage or a process boundary.
+
+Imports nothing but the standard library, pydantic and ``adaqat_hw.errors``, so that the FINN
+environment can read it too.
+"""
+
+from adaqat_hw.schema._base import Record, digest_of, first_fault, sha256_file, write_atomic
+from adaqat_hw.schema.artifact import InputQuant, QonnxArtifact
+from adaqat_hw.schema.board import Board
+from adaqat_hw.schema.build import BuildOutput, BuildRequest, BuildResult, Goal, StepRecord
+from adaqat_hw.schema.config import (
+    AdaqatConfig,
+    BuildConfig,
+    CompareConfig,
+    DataConfig,
+    NetworkConfig,
+    QuantConfig,
+    RunConfig,
+    TrainConfig,
+    load_config,
+    parse_bits,
+    parse_config,
+)
+from adaqat_hw.schema.hardware import (
+    HardwareGraph,
+    HardwareNode,
+    ImplChoice,
+    IntType,
+    MvauImpl,
+    SoftwareEnds,
+    Stream,
+)
+from adaqat_hw.schema.network import LayerKind, LayerSpec, NetworkSpec
+from adaqat_hw.schema.plan import BitWidthPlan, JoinBits, LayerBits
+from adaqat_hw.schema.resources import (
+    RESOURCE_NAMES,
+    LayerResources,
+    ResourceReport,
+    Resources,
+    Stage,
+    add_resources,
+)
+from adaqat_hw.schema.simulation import SimulationPass, SimulationResult
+from adaqat_hw.schema.training import TrainResult
+
+__all__ = [
+    "RESOURCE_NAMES",
+    "AdaqatConfig",
+    "BitWidthPlan",
+    "Board",
+    "BuildConfig",
+    "BuildOutput",
+    "BuildRequest",
+    "BuildResult",
+    "CompareConfig",
+    "DataConfig",
+    "Goal",
+    "HardwareGraph",
+    "HardwareNode",
+    "ImplChoice",
+    "InputQuant",
+    "IntType",
+    "JoinBits",
+    "LayerBits",
+    "LayerKind",
+    "LayerResources",
+    "LayerSpec",
+    "MvauImpl",
+    "NetworkConfig",
+    "NetworkSpec",
+    "QonnxArtifact",
+    "QuantConfig",
+    "Record",
+    "ResourceReport",
+    "Resources",
+    "RunConfig",
+    "SimulationPass",
+    "SimulationResult",
+    "SoftwareEnds",
+    "Stage",
+    "StepRecord",
+    "Stream",
+    "TrainConfig",
+    "TrainResult",
+    "add_resources",
+    "digest_of",
+    "first_fault",
+    "load_config",
+    "parse_bits",
+    "parse_config",
+    "sha256_file",
+    "write_atomic",
+]

@@ -1,0 +1,81 @@
+"""BuildRequest and BuildResult: what goes into the FINN flow and what comes out."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from adaqat_hw.schema._base import Record
+from adaqat_hw.schema.hardware import ImplChoice
+
+Goal = Literal["estimate", "rtl"]
+
+
+class BuildRequest(Record):
+    """One build. Its digest names the build directory; nothing comes from the environment.
+
+    ``model`` is the absolute path of the QONNX file and is left out of the digest
+    (``model_sha256`` is in). ``target_fps`` drives FINN's folding, or ``folding`` gives PE and
+    SIMD by hardware node name. ``impl`` is the default for every MVAU, ``impl_per_layer``
+    overrides it by layer name. ``layers`` are the names of the multiply-accumulate layers in
+    graph order, where they are known.
+    """
+
+    model: str
+    model_sha256: str
+    network: str
+    layers: tuple[str, ...] = ()
+    board: str
+    part: str
+    dsp_block: str
+    clock_ns: float = Field(gt=0)
+    goal: Goal
+    target_fps: int | None = Field(default=None, gt=0)
+    folding: dict[str, dict[str, int]] | None = None
+    impl: ImplChoice = "auto"
+    impl_per_layer: dict[str, ImplChoice] = {}
+    fifo_depth: int = Field(default=2, ge=2)
+    golden: str | None = None
+    golden_sha256: str | None = None
+    flow_version: int = 1
+
+    def digest(self) -> str:
+        """Return the digest over everything but the paths."""
+        from adaqat_hw.schema._base import digest_of
+
+        return digest_of(self.model_dump(mode="json", exclude={"model", "golden"}))
+
+
+class StepRecord(Record):
+    """One step of the flow."""
+
+    name: str
+    seconds: float
+    nodes: int | None = None
+
+
+class BuildOutput(Record):
+    """A file that the flow made, relative to the build directory."""
+
+    path: str
+    sha256: str
+
+
+class BuildResult(Record):
+    """What the FINN flow did; written on failure too.
+
+    ``message`` is the true cause of a failure in one sentence, ``unsupported`` the list of
+    layers that cannot be built and why.
+    """
+
+    request_digest: str
+    status: Literal["ok", "failed", "refused"]
+    failed_step: str | None = None
+    message: str | None = None
+    unsupported: tuple[str, ...] = ()
+    log: str
+    steps: tuple[StepRecord, ...] = ()
+    tool_versions: dict[str, str] = {}
+    outputs: tuple[BuildOutput, ...] = ()
+    graph: str | None = None
