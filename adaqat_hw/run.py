@@ -16,14 +16,14 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from adaqat_hw.errors import ConfigError
-from adaqat_hw.schema import BuildRequest, digest_of, write_atomic
+from adaqat_hw.schema import BuildRequest, digest_of, sha256_file, write_atomic
 
 STAGE_STAMP = "stage.json"
 
@@ -70,29 +70,28 @@ class RunDirectory:
             handle.write(json.dumps({"stage": stage, **facts}, default=str) + "\n")
 
 
-def stamp(folder: Path, inputs: Any, outputs: dict[str, str]) -> None:
-    """Mark the stage in ``folder`` done for ``inputs``; ``outputs`` maps file to SHA-256."""
+def stamp(folder: Path, inputs: Any, files: Iterable[str], name: str = STAGE_STAMP) -> None:
+    """Mark the stage in ``folder`` done for ``inputs`` with the output ``files`` it made."""
+    outputs = {file: sha256_file(folder / file) for file in files}
     body = {"inputs": digest_of(inputs), "outputs": outputs}
-    write_atomic(folder / STAGE_STAMP, json.dumps(body, indent=1) + "\n")
+    write_atomic(folder / name, json.dumps(body, indent=1) + "\n")
 
 
-def is_done(folder: Path, inputs: Any) -> bool:
+def is_done(folder: Path, inputs: Any, name: str = STAGE_STAMP) -> bool:
     """Tell whether the stage in ``folder`` is done for exactly these inputs."""
-    return done_for(folder) == digest_of(inputs)
+    return done_for(folder, name) == digest_of(inputs)
 
 
-def done_for(folder: Path) -> str | None:
+def done_for(folder: Path, name: str = STAGE_STAMP) -> str | None:
     """Return the digest of the inputs that the finished stage in ``folder`` had, or None.
 
     A stage whose outputs are gone, truncated or changed is not done.
     """
-    from adaqat_hw.schema import sha256_file
-
     try:
-        body = json.loads((folder / STAGE_STAMP).read_text(encoding="utf-8"))
+        body = json.loads((folder / name).read_text(encoding="utf-8"))
         outputs = dict(body["outputs"])
-        for name, digest in outputs.items():
-            if sha256_file(folder / name) != digest:
+        for file, digest in outputs.items():
+            if sha256_file(folder / file) != digest:
                 return None
         return str(body["inputs"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -115,3 +114,13 @@ def stage_lock(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def tree_digest(*folders: Path) -> str:
+    """Return 12 hex digits over names and bytes of all source files below ``folders``."""
+    rows = []
+    for folder in folders:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                rows.append((path.relative_to(folder).as_posix(), sha256_file(path)))
+    return digest_of(rows)

@@ -1,0 +1,42 @@
+"""The commands. Each reads its arguments, calls the stages, prints what they return."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from adaqat_hw import __version__
+from adaqat_hw.cli import commands_info, commands_run
+
+app = typer.Typer(
+    name="adaqat-hw",
+    help="Train with AdaQAT, export to QONNX, build with FINN, compare the resource bills.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"adaqat-hw {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")
+    ] = False,
+) -> None:
+    """Hold the options that stand before the command."""
+
+
+for _command in (*commands_run.COMMANDS, *commands_info.COMMANDS):
+    app.command(name=_command.__name__.removesuffix("_").replace("_", "-"))(_command)
+app.add_typer(commands_info.env_app, name="env")
+
+_ = Path  # typer evaluates annotations in this module's namespace

@@ -1,0 +1,88 @@
+"""What the command line prints: results on stdout, progress and errors on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+out = Console(soft_wrap=True)
+err = Console(stderr=True, soft_wrap=True)
+
+
+def error(message: str) -> None:
+    """Print one error sentence on stderr."""
+    err.print(f"[bold red]error:[/] {escape(message)}", highlight=False)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON object on stdout, nothing else."""
+    sys.stdout.write(json.dumps(value, indent=1, default=str) + "\n")
+
+
+def table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
+    """Return a plain table; cells may hold rich markup."""
+    made = Table(title=title, title_justify="left", header_style="bold")
+    for column in columns:
+        made.add_column(column)
+    for row in rows:
+        made.add_row(*row)
+    return made
+
+
+class Progress:
+    """One line per stage on stderr; on a terminal the line is live, else it is thinned out."""
+
+    def __init__(self, *, quiet: bool = False, interval_s: float = 5.0) -> None:
+        self._quiet = quiet
+        self._live = err.is_terminal
+        self._interval = interval_s
+        self._last = 0.0
+        self._title = ""
+        self._start = time.monotonic()
+        self._status: Any = None
+
+    def start(self, title: str) -> None:
+        """Begin a stage."""
+        self._title, self._start, self._last = title, time.monotonic(), time.monotonic()
+        if self._quiet:
+            return
+        if self._live:
+            self._status = err.status(f"[bold]{escape(title)}[/]")
+            self._status.start()
+        else:
+            err.print(f"{escape(title)} ...", highlight=False)
+
+    def note(self, text: str) -> None:
+        """Show where the stage stands."""
+        if self._quiet:
+            return
+        if self._live:
+            self._status.update(f"[bold]{escape(self._title)}[/]  {escape(text)}")
+        elif time.monotonic() - self._last >= self._interval:
+            self._last = time.monotonic()
+            err.print(f"  {escape(text)}", highlight=False)
+
+    def done(self, result: str) -> None:
+        """End a stage with its result."""
+        self.stop()
+        if not self._quiet:
+            seconds = time.monotonic() - self._start
+            line = f"[green]✓[/] [bold]{escape(self._title)}[/]  {escape(result)}"
+            err.print(f"{line}  [dim]{seconds:.1f} s[/]", highlight=False)
+
+    def skip(self, title: str, reason: str = "up to date") -> None:
+        """Say that a stage had nothing to do."""
+        if not self._quiet:
+            err.print(f"[green]✓[/] [bold]{escape(title)}[/]  {reason}", highlight=False)
+
+    def stop(self) -> None:
+        """Take the live line away."""
+        if self._status is not None:
+            self._status.stop()
+            self._status = None

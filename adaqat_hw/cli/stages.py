@@ -1,0 +1,179 @@
+"""Run one stage of a run directory, or say that it is up to date. Composition only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from adaqat_hw.cli.console import Progress
+from adaqat_hw.errors import ConfigError
+from adaqat_hw.run import RunDirectory, done_for, is_done, stage_lock, stamp
+from adaqat_hw.schema import (
+    BitWidthPlan,
+    Board,
+    BuildConfig,
+    QonnxArtifact,
+    RunConfig,
+    TrainResult,
+    digest_of,
+    parse_bits,
+    sha256_file,
+)
+
+
+def variants(config: RunConfig) -> list[str]:
+    """Return the run's variants: full precision, learned, and the uniform plans beside it."""
+    return ["float", "learned", *(uniform_name(pair) for pair in config.compare.uniform)]
+
+
+def uniform_name(pair: str) -> str:
+    """Return ``w3a4`` for ``3/4``."""
+    weights, acts = parse_bits(pair)
+    return f"w{weights}a{acts}"
+
+
+def ensure_train(
+    config: RunConfig,
+    run: RunDirectory,
+    variant: str,
+    progress: Progress,
+    plan: BitWidthPlan | None = None,
+) -> TrainResult:
+    """Train one variant unless it is done for this configuration."""
+    folder = run.train(variant)
+    inputs = _train_inputs(config, run, variant, plan)
+    title = f"train {variant}"
+    with stage_lock(folder):
+        if is_done(folder, inputs):
+            progress.skip(title)
+            return TrainResult.read(folder / "result.json")
+        _refuse_other(folder, digest_of(inputs))
+        from adaqat_hw.train import Variant, train
+
+        progress.start(title)
+        init = None
+        if config.train.init == "float" and variant != "float":
+            init = run.train("float") / "checkpoint.pt"
+        elif config.train.init is not None and variant != "float":
+            init = Path(config.train.init)
+        result = train(
+            config,
+            Variant.named(variant, plan),
+            folder,
+            progress=lambda event: progress.note(_train_text(event)),
+            init_checkpoint=init,
+        )
+        files = ["result.json", "checkpoint.pt", "spec.json", "log.jsonl"]
+        stamp(folder, inputs, [*files, *([result.plan] if result.plan else [])])
+    run.note("train", variant=variant, accuracy=result.accuracy, seconds=result.seconds)
+    progress.done(f"top-1 {100 * result.accuracy:.2f} % on {result.test_samples} test images")
+    return result
+
+
+def _train_inputs(
+    config: RunConfig, run: RunDirectory, variant: str, plan: BitWidthPlan | None
+) -> dict[str, Any]:
+    inputs = config.model_dump(mode="json", include={"seed", "network", "data", "train", "quant"})
+    inputs["variant"] = variant
+    if variant == "float":
+        del inputs["quant"]
+        inputs["train"] = {**inputs["train"], "init": None}
+    elif variant == "learned":
+        inputs["adaqat"] = config.adaqat.model_dump(mode="json")
+    if plan is not None:
+        inputs["plan"] = plan.digest()
+    init = config.train.init
+    if init is not None and variant != "float":
+        path = run.train("float") / "checkpoint.pt" if init == "float" else Path(init)
+        if not path.is_file():
+            raise ConfigError(
+                f"train.init is {init!r} and {str(path)!r} does not exist; train the "
+                "full-precision variant first or give the path of a checkpoint."
+            )
+        inputs["init_sha256"] = sha256_file(path)
+    return inputs
+
+
+def _refuse_other(folder: Path, wanted: str) -> None:
+    """Refuse to overwrite a finished training of another configuration."""
+    done = done_for(folder)
+    if done is not None and done != wanted:
+        raise ConfigError(
+            f"{str(folder)!r} holds a finished training of another configuration (inputs {done}, "
+            f"now {wanted}); give the run another name or delete that folder."
+        )
+
+
+def _train_text(event: dict[str, Any]) -> str:
+    parts = []
+    if "epoch" in event:
+        total = f"/{event['epochs']}" if "epochs" in event else ""
+        parts.append(f"epoch {event['epoch']}{total}")
+    for key, label in (("train_loss", "loss"), ("accuracy", "top-1")):
+        if isinstance(event.get(key), float):
+            parts.append(f"{label} {event[key]:.4f}")
+    real = event.get("real")
+    if isinstance(real, dict) and 0 < len(real) <= 4:
+        parts.append(" ".join(f"{name} {value:.2f} bit" for name, value in real.items()))
+    return "  ".join(parts) or str(event.get("event", ""))
+
+
+def ensure_export(
+    config: RunConfig, run: RunDirectory, variant: str, progress: Progress
+) -> QonnxArtifact:
+    """Export one trained variant unless that is done for its checkpoint and plan."""
+    source, folder = run.train(variant), run.export(variant)
+    result = TrainResult.read(source / "result.json")
+    inputs = {"plan": result.plan_digest, "weights": sha256_file(source / result.checkpoint)}
+    title = f"export {variant}"
+    with stage_lock(folder):
+        if is_done(folder, inputs):
+            progress.skip(title)
+            return QonnxArtifact.read(folder / "artifact.json")
+        from adaqat_hw.export import export
+
+        progress.start(title)
+        artifact = export(config, source, folder, progress=lambda e: progress.note(str(e)))
+        files = ["artifact.json", artifact.file, *([artifact.golden] if artifact.golden else [])]
+        stamp(folder, inputs, files)
+    run.note("export", variant=variant, sha256=artifact.sha256)
+    progress.done(
+        f"bits read back equal the plan; PyTorch against QONNX on {artifact.samples} images: "
+        f"max error {_number(artifact.max_abs_error)}, "
+        f"argmax agreement {_number(artifact.argmax_agreement)}"
+    )
+    return artifact
+
+
+def _number(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.3g}"
+
+
+def ensure_build(
+    run: RunDirectory,
+    variant: str,
+    board: Board,
+    config: BuildConfig,
+    progress: Progress,
+) -> Path:
+    """Build one exported variant for a board; return the build's folder."""
+    from adaqat_hw.build import build_stages, request_from_artifact
+
+    artifact = QonnxArtifact.read(run.export(variant) / "artifact.json")
+    request = request_from_artifact(run.export(variant), artifact, board, config)
+    folder = run.build(variant, request)
+    run_build(folder, variant, build_stages(request, board, config, folder, variant), progress)
+    run.note("build", variant=variant, folder=folder.name)
+    return folder
+
+
+def run_build(folder: Path, variant: str, stages: Any, progress: Progress) -> None:
+    """Run the build's stages in order, each unless up to date."""
+    with stage_lock(folder):
+        for stage in stages:
+            title = f"{stage.name} {variant}"
+            if stage.is_done():
+                progress.skip(title)
+                continue
+            progress.start(title)
+            progress.done(stage.run(progress.note))

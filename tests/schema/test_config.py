@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adaqat_hw.errors import ConfigError
+from adaqat_hw.resources import configs_dir
+from adaqat_hw.schema import load_config, parse_bits
+
+MINIMAL = 'name = "r"\n[network]\nname = "mlp"\n[data]\nname = "digits"\n'
+
+
+@pytest.fixture
+def config_file(tmp_path: Path) -> Path:
+    path = tmp_path / "run.toml"
+    path.write_text(MINIMAL)
+    return path
+
+
+@pytest.mark.parametrize("path", sorted(configs_dir().glob("*.toml")), ids=lambda p: p.name)
+def test_every_shipped_configuration_loads(path):
+    assert load_config(path).name
+
+
+def test_defaults_are_the_papers(config_file):
+    config = load_config(config_file)
+    assert config.adaqat.granularity == "network"
+    assert (config.quant.ends, config.quant.end_weight_bits, config.quant.end_act_bits) == (
+        "fixed",
+        8,
+        8,
+    )
+    assert config.adaqat.oscillations == 10
+
+
+def test_overrides_take_toml_values(config_file):
+    config = load_config(
+        config_file, ("train.epochs=3", "data.augment=true", "train.init=float", "name='x'")
+    )
+    assert (config.train.epochs, config.data.augment) == (3, True)
+    assert (config.train.init, config.name) == ("float", "x")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.epochs=0", r"train.epochs = 0: Input should be greater than 0"),
+        ("train.epoch=3", r"unknown key 'train.epoch'; allowed here: .*epochs"),
+        ("trian.epochs=3", r"unknown key 'trian'; allowed here: .*train"),
+        ("adaqat.granularity='group'", r"adaqat.granularity = 'group'"),
+        ("adaqat.initial_bits=9.0", r"adaqat.initial_bits = 9.0"),
+        ("adaqat.min_weight_bits=1", r"min_weight_bits = 1"),
+        ("compare.uniform=['8-8']", r"'8-8' must read WEIGHTS/ACTIVATIONS"),
+        ("name='../escape'", r"a run's name is 1 to 64 letters"),
+        ("epochs", r"--set 'epochs' must read key=value"),
+        ("name.x=3", r"'name' is not a table"),
+    ],
+)
+def test_bad_values_are_refused_in_one_sentence(config_file, override, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_config(config_file, (override,))
+    assert "\n" not in str(caught.value)
+
+
+def test_widths_must_be_in_order(config_file):
+    with pytest.raises(ConfigError, match="must not exceed max_bits 3"):
+        load_config(config_file, ("adaqat.max_bits=3", "adaqat.min_weight_bits=4"))
+
+
+def test_a_missing_or_broken_file_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="does not exist; the shipped ones lie in configs/"):
+        load_config(tmp_path / "absent.toml")
+    broken = tmp_path / "broken.toml"
+    broken.write_text("name = ")
+    with pytest.raises(ConfigError, match="is not valid TOML"):
+        load_config(broken)
+
+
+@given(st.integers(1, 32), st.integers(1, 32))
+def test_bits_round_trip(weights, acts):
+    assert parse_bits(f"{weights}/{acts}") == (weights, acts)
+
+
+@pytest.mark.parametrize("text", ["", "3", "3/", "/4", "3/4/5", "0/4", "3/33", "-3/4", "3.5/4", "a/b"])
+def test_nonsense_bits_are_refused(text):
+    with pytest.raises(ValueError, match="must"):
+        parse_bits(text)

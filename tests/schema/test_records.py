@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adaqat_hw.errors import ConfigError
+from adaqat_hw.schema import (
+    BitWidthPlan,
+    BuildRequest,
+    LayerBits,
+    Resources,
+    Stream,
+    add_resources,
+    write_atomic,
+)
+
+counts = st.one_of(st.none(), st.integers(0, 10**6))
+resources = st.builds(Resources, lut=counts, ff=counts, dsp=counts, bram_18k=counts, uram=counts)
+
+
+def plan(**bits: int) -> BitWidthPlan:
+    rows = [LayerBits(layer=k, weight_bits=v, act_bits=4, act=f"{k}.act") for k, v in bits.items()]
+    return BitWidthPlan(network="n", source="manual", layers=tuple(rows))
+
+
+def request(**changes: object) -> BuildRequest:
+    fields: dict[str, object] = {
+        "model": "/a/model.onnx",
+        "model_sha256": "0" * 64,
+        "network": "n",
+        "board": "pynq-z1",
+        "part": "xc7z020clg400-1",
+        "dsp_block": "DSP48E1",
+        "clock_ns": 10.0,
+        "goal": "rtl",
+    }
+    return BuildRequest.model_validate({**fields, **changes})
+
+
+def test_a_record_survives_the_disk(tmp_path):
+    made = plan(conv1=8, conv2=3)
+    assert BitWidthPlan.read(made.write(tmp_path / "plan.json")) == made
+
+
+def test_a_record_is_frozen():
+    with pytest.raises(Exception, match="frozen"):
+        plan(conv1=8).network = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "is not valid JSON"),
+        ("[]", "must hold one JSON object"),
+        ('{"record": "Board"}', "holds a 'Board' record, not a 'BitWidthPlan'"),
+        ('{"schema_version": 9}', "reads version 1: run the stage again"),
+        ('{"network": "n"}', "source = .*Field required"),
+    ],
+)
+def test_a_damaged_record_is_refused_in_one_sentence(tmp_path, text, message):
+    path = tmp_path / "plan.json"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        BitWidthPlan.read(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_record_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="does not exist"):
+        BitWidthPlan.read(tmp_path / "absent.json")
+
+
+@pytest.mark.parametrize("bits", [0, 33, -1])
+def test_a_plan_refuses_impossible_widths(bits):
+    with pytest.raises(ValueError, match="weight_bits"):
+        plan(conv1=bits)
+
+
+def test_a_plan_refuses_a_layer_twice():
+    row = LayerBits(layer="conv1", weight_bits=3, act_bits=3)
+    with pytest.raises(ValueError, match=r"\['conv1'\] appear more than once"):
+        BitWidthPlan(network="n", source="manual", layers=(row, row))
+
+
+def test_a_plan_refuses_two_widths_for_one_quantizer():
+    rows = (
+        LayerBits(layer="a", weight_bits=3, act_bits=3, act="relu"),
+        LayerBits(layer="b", weight_bits=3, act_bits=4, act="relu"),
+    )
+    with pytest.raises(ValueError, match="'a' and 'b' read the same activations 'relu'"):
+        BitWidthPlan(network="n", source="manual", layers=rows)
+
+
+def test_the_request_digest_ignores_paths_only():
+    assert request().digest() == request(model="/elsewhere/model.onnx").digest()
+    changed = [
+        {"model_sha256": "1" * 64},
+        {"clock_ns": 5.0},
+        {"goal": "estimate"},
+        {"target_fps": 100},
+        {"impl": "dsp"},
+        {"impl_per_layer": {"a": "lut"}},
+        {"folding": {"MVAU_0": {"PE": 2}}},
+    ]
+    digests = {request().digest(), *(request(**change).digest() for change in changed)}
+    assert len(digests) == len(changed) + 1
+
+
+@given(st.lists(resources, min_size=1, max_size=5))
+def test_a_sum_with_a_missing_value_is_missing(rows):
+    total = add_resources(rows)
+    for name in Resources.model_fields:
+        column = [getattr(row, name) for row in rows]
+        expected = None if None in column else sum(column)
+        assert getattr(total, name) == expected
+
+
+def test_the_sum_of_nothing_is_not_reported():
+    assert add_resources([]) == Resources()
+
+
+@given(bits=st.integers(1, 32), elements=st.integers(1, 64))
+def test_a_stream_is_padded_to_bytes(bits, elements):
+    stream = Stream(name="s", dtype={"bits": bits, "signed": True}, folded_shape=(1, 3, elements))
+    assert stream.width % 8 == 0
+    assert 0 <= stream.width - bits * elements < 8
+    assert (stream.elements, stream.beats) == (elements, 3)
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "record.json"
+    write_atomic(path, "old")
+
+    def refuse(self, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.replace", refuse)
+    with pytest.raises(ConfigError, match="No space left on device"):
+        write_atomic(path, "new")
+    monkeypatch.undo()
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["record.json"]
+
+
+def test_json_names_record_and_version():
+    body = json.loads(plan(conv1=2).to_json())
+    assert (body["record"], body["schema_version"]) == ("BitWidthPlan", 1)
