@@ -1,0 +1,341 @@
+"""The AdaQAT controller: gradient descent on real-valued bit-widths. Pure Python.
+
+Source: arXiv 2404.16876. Each width is a real number ``N``; the network runs at ``ceil(N)``. The
+gradient is a finite difference between neighbouring integer widths,
+
+    dL/dN = [L(bits) - L(one lower)] + lambda * [H(bits) - H(one lower)],
+
+and ``N`` moves against it. A width that keeps flipping between the same two integers freezes to
+the larger one.
+
+At its minimum a width has no lower neighbour. There the controller uses the difference ABOVE it,
+``[L(one higher) - L(bits)] + lambda * [H(one higher) - H(bits)]``: the right-hand derivative at
+the bound. So a width rests at its minimum while another bit is not worth its price, and rises
+when it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from adaqat_hw.errors import ConfigError, StageFailed
+
+HardCost = Callable[[Mapping[str, int]], float]
+STATE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Width:
+    """One learned width: its start, its bounds (both included) and its learning rate."""
+
+    name: str
+    initial: float
+    minimum: int
+    maximum: int
+    lr: float
+
+    def __post_init__(self) -> None:
+        if self.minimum > self.maximum:
+            raise ConfigError(
+                f"Width {self.name!r} has minimum {self.minimum!r} above maximum "
+                f"{self.maximum!r}; swap them."
+            )
+        if not self.minimum <= self.initial <= self.maximum:
+            raise ConfigError(
+                f"Width {self.name!r} starts at {self.initial!r}; it must start between "
+                f"{self.minimum!r} and {self.maximum!r}."
+            )
+        if not self.lr > 0:
+            raise ConfigError(
+                f"Width {self.name!r} has learning rate {self.lr!r}; it must be above 0."
+            )
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """Gradient of one width: task and hardware part of this step, and what was applied.
+
+    ``applied`` is ``task + hardware``, averaged over steps where ``gradient_ema`` is set.
+    """
+
+    name: str
+    task: float
+    hardware: float
+    applied: float
+
+
+@dataclass(frozen=True)
+class Flip:
+    """A width moved to another integer; ``count`` flips between these two so far."""
+
+    name: str
+    before: int
+    after: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Freeze:
+    """A width stopped moving at ``bits``; ``reason`` is ``oscillation`` or ``schedule``."""
+
+    name: str
+    bits: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class StepEvents:
+    """What one step did, for the log."""
+
+    step: int
+    gradients: tuple[Gradient, ...] = ()
+    flips: tuple[Flip, ...] = ()
+    freezes: tuple[Freeze, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return JSON-able dictionaries."""
+        return asdict(self)
+
+
+@dataclass
+class _State:
+    """Mutable state of one width; ``pair`` is the two integers it flips between."""
+
+    real: float
+    frozen_at: int | None = None
+    pair: tuple[int, int] | None = None
+    flips: int = 0
+    first_flip: int = 0
+    average: float | None = None
+    average_of: tuple[int, int] | None = None
+
+
+class AdaQatController:
+    """Learn bit-widths by gradient descent with finite differences.
+
+    Args:
+        widths: the learned widths; names are unique.
+        hard_cost: hardware cost of a set of widths, lambda not included.
+        hardware_lambda: weight of the hardware cost.
+        oscillations: flips between the same two integers after which a width freezes.
+        dwell: training steps that these flips must span at least.
+        gradient_ema: share of the old gradient in a running average, from 0 (none) to below 1.
+            An average is dropped when its width moves to another pair of integers, since it then
+            measures another difference.
+
+    Raises:
+        ConfigError: a bad width or setting.
+    """
+
+    def __init__(
+        self,
+        widths: Iterable[Width],
+        hard_cost: HardCost,
+        hardware_lambda: float,
+        oscillations: int = 10,
+        dwell: int = 20,
+        gradient_ema: float = 0.0,
+    ) -> None:
+        listed = tuple(widths)
+        self.widths = {width.name: width for width in listed}
+        if not listed or len(self.widths) != len(listed):
+            raise ConfigError(
+                f"Widths {[w.name for w in listed]!r} must be at least one, each with its own name."
+            )
+        if hardware_lambda < 0 or oscillations < 1 or dwell < 0 or not 0 <= gradient_ema < 1:
+            raise ConfigError(
+                f"hardware_lambda {hardware_lambda!r} and dwell {dwell!r} must not be negative, "
+                f"oscillations {oscillations!r} must be positive and gradient_ema "
+                f"{gradient_ema!r} must lie in [0, 1)."
+            )
+        self.hard_cost = hard_cost
+        self.hardware_lambda = hardware_lambda
+        self.oscillations = oscillations
+        self.dwell = dwell
+        self.gradient_ema = gradient_ema
+        self._steps = 0
+        self._states = {name: _State(float(w.initial)) for name, w in self.widths.items()}
+        for name, width in self.widths.items():
+            if width.minimum == width.maximum:
+                self._states[name].frozen_at = 0
+
+    @property
+    def steps(self) -> int:
+        """Training steps seen."""
+        return self._steps
+
+    @property
+    def real(self) -> dict[str, float]:
+        """The relaxed widths by name."""
+        return {name: state.real for name, state in self._states.items()}
+
+    @property
+    def bits(self) -> dict[str, int]:
+        """The integer widths by name: the relaxed ones rounded up."""
+        return {name: math.ceil(state.real) for name, state in self._states.items()}
+
+    @property
+    def frozen(self) -> dict[str, int]:
+        """The frozen widths by name, with the step at which they froze."""
+        return {n: s.frozen_at for n, s in self._states.items() if s.frozen_at is not None}
+
+    @property
+    def done(self) -> bool:
+        """Whether every width is frozen."""
+        return len(self.frozen) == len(self.widths)
+
+    def probes(self) -> list[tuple[str, dict[str, int]]]:
+        """Return for each unfrozen width the widths to measure a task loss at.
+
+        They are the present ones with that width one lower; at its minimum, one higher.
+        """
+        here = self.bits
+        return [
+            (name, {**here, name: self._neighbour(name, here[name])})
+            for name, state in self._states.items()
+            if state.frozen_at is None
+        ]
+
+    def step(
+        self,
+        task_losses: Mapping[str, float],
+        live_loss: float,
+        scale: int = 1,
+        at_step: int | None = None,
+    ) -> StepEvents:
+        """Move the widths whose probe was measured.
+
+        Args:
+            task_losses: loss of each probe, by the probe's name; a subset moves a subset.
+            live_loss: loss at the present widths, of the same batch and the same weights.
+            scale: training steps since the last call; multiplies the learning rates.
+            at_step: the training step's number; counted up by ``scale`` where None.
+
+        Raises:
+            ConfigError: a loss of a width that has no probe, or ``scale`` below 1.
+            StageFailed: a loss is not finite.
+        """
+        self._check(task_losses, live_loss, scale)
+        self._steps = self._steps + scale if at_step is None else at_step
+        gradients = [self._gradient(n, task_losses[n], live_loss) for n in task_losses]
+        flips, freezes = [], []
+        before = self.bits
+        for gradient in gradients:
+            width, state = self.widths[gradient.name], self._states[gradient.name]
+            moved = state.real - width.lr * scale * gradient.applied
+            state.real = min(max(moved, float(width.minimum)), float(width.maximum))
+        for gradient in gradients:
+            name = gradient.name
+            after = math.ceil(self._states[name].real)
+            if after != before[name]:
+                flips.append(self._flip(name, before[name], after))
+                freezes.extend(self._freeze_if_oscillating(name))
+        return StepEvents(self._steps, tuple(gradients), tuple(flips), tuple(freezes))
+
+    def freeze_all(self, at_step: int | None = None) -> StepEvents:
+        """Freeze every width where it is."""
+        if at_step is not None:
+            self._steps = at_step
+        bits = self.bits
+        names = [n for n, s in self._states.items() if s.frozen_at is None]
+        freezes = [self._freeze(name, bits[name], "schedule") for name in names]
+        return StepEvents(self._steps, freezes=tuple(freezes))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that changes, as JSON-able values."""
+        widths = {name: asdict(state) for name, state in self._states.items()}
+        for row in widths.values():
+            row["pair"] = row["pair"] and list(row["pair"])
+            row["average_of"] = row["average_of"] and list(row["average_of"])
+        return {"version": STATE_VERSION, "steps": self._steps, "widths": widths}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what :meth:`state_dict` returned; training then goes on identically.
+
+        Raises:
+            ConfigError: the state is of other widths or of another version.
+        """
+        rows = state.get("widths", {})
+        if state.get("version") != STATE_VERSION or set(rows) != set(self.widths):
+            raise ConfigError(
+                f"Controller state version {state.get('version')!r} with widths {sorted(rows)!r} "
+                f"does not fit: expected version {STATE_VERSION} with {sorted(self.widths)!r}."
+            )
+        states = {}
+        for name in self.widths:
+            row = dict(rows[name])
+            for key in ("pair", "average_of"):
+                row[key] = None if row[key] is None else (int(row[key][0]), int(row[key][1]))
+            states[name] = _State(**row)
+            width = self.widths[name]
+            if not width.minimum <= states[name].real <= width.maximum:
+                raise ConfigError(
+                    f"Controller state has {name!r} at {states[name].real!r}, outside "
+                    f"{width.minimum!r} to {width.maximum!r}; was the configuration changed?"
+                )
+        self._states = states
+        self._steps = int(state["steps"])
+
+    def _neighbour(self, name: str, bits: int) -> int:
+        return bits - 1 if bits > self.widths[name].minimum else bits + 1
+
+    def _gradient(self, name: str, probe_loss: float, live_loss: float) -> Gradient:
+        here = self.bits
+        other = self._neighbour(name, here[name])
+        sign = here[name] - other
+        task = sign * (live_loss - probe_loss)
+        change = self.hard_cost(here) - self.hard_cost({**here, name: other})
+        hardware = sign * self.hardware_lambda * change
+        applied = self._average(
+            name, task + hardware, (min(here[name], other), max(here[name], other))
+        )
+        return Gradient(name, task, hardware, applied)
+
+    def _average(self, name: str, value: float, interval: tuple[int, int]) -> float:
+        state = self._states[name]
+        if self.gradient_ema > 0 and state.average is not None and state.average_of == interval:
+            value = self.gradient_ema * state.average + (1 - self.gradient_ema) * value
+        state.average, state.average_of = value, interval
+        return value
+
+    def _flip(self, name: str, before: int, after: int) -> Flip:
+        state = self._states[name]
+        pair = (min(before, after), max(before, after))
+        if pair != state.pair:
+            state.pair, state.flips, state.first_flip = pair, 0, self._steps
+        state.flips += 1
+        return Flip(name, before, after, state.flips)
+
+    def _freeze_if_oscillating(self, name: str) -> list[Freeze]:
+        state = self._states[name]
+        assert state.pair is not None
+        enough = state.flips >= self.oscillations
+        if not enough or self._steps - state.first_flip < self.dwell:
+            return []
+        return [self._freeze(name, state.pair[1], "oscillation")]
+
+    def _freeze(self, name: str, bits: int, reason: str) -> Freeze:
+        state = self._states[name]
+        state.real, state.frozen_at = float(bits), self._steps
+        return Freeze(name, bits, reason)
+
+    def _check(self, task_losses: Mapping[str, float], live_loss: float, scale: int) -> None:
+        open_names = [n for n, s in self._states.items() if s.frozen_at is None]
+        unknown = sorted(set(task_losses) - set(open_names))
+        if unknown:
+            raise ConfigError(
+                f"Losses were given for {unknown!r}; the widths that have a probe are "
+                f"{open_names!r}."
+            )
+        if isinstance(scale, bool) or scale < 1:
+            raise ConfigError(f"scale {scale!r} must be at least 1: the steps since the last call.")
+        for name, loss in {"live": live_loss, **task_losses}.items():
+            if not math.isfinite(loss):
+                raise StageFailed(
+                    "train/adaqat",
+                    f"the {name!r} loss is {loss!r} at widths {self.bits!r}; training diverged: "
+                    "lower train.lr",
+                )

@@ -1,0 +1,272 @@
+"""QuantizedNetwork: a float network with Brevitas quantizers whose widths can be switched."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor, fx, nn
+
+from adaqat_hw.errors import ConfigError
+from adaqat_hw.quant._nodes import addends
+from adaqat_hw.quant.quantizers import (
+    BitWidth,
+    arm_export,
+    quant_input,
+    quant_layer,
+    quant_relu,
+    quant_signed,
+)
+from adaqat_hw.quant.trace import ActSite, Trace, trace
+from adaqat_hw.schema import BitWidthPlan, JoinBits, LayerBits, NetworkSpec, QuantConfig
+
+PlanSource = Literal["adaqat", "uniform", "manual"]
+
+
+class QuantizedNetwork(nn.Module):
+    """A network whose weights and activations are quantized at run-time widths.
+
+    ``weight_widths`` maps layer names, ``act_widths`` activation quantizers to their widths.
+    ``fixed_weights`` and ``fixed_acts`` say which of them keep a configured width whatever is
+    learned: the ends of the network (``config.ends == "fixed"``) and its input. Build one with
+    :func:`quantize`. The widths are part of the ``state_dict``.
+    """
+
+    def __init__(
+        self,
+        network: fx.GraphModule,
+        spec: NetworkSpec,
+        config: QuantConfig,
+        weight_widths: dict[str, BitWidth],
+        act_widths: dict[str, BitWidth],
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.spec = spec
+        self.config = config
+        self.weight_widths = weight_widths
+        self.act_widths = act_widths
+        self.first_layer = spec.layers[0].name
+        self.last_layer = spec.layers[-1].name
+        self.fixed_weights, self.fixed_acts = _fixed(spec, config)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map a batch (n, *input_shape) to logits (n, num_classes)."""
+        logits: Tensor = self.network(x)
+        return logits
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; Brevitas' exporter calls ``eval()`` first, so exports are armed here."""
+        super().train(mode)
+        if not mode:
+            arm_export(self)
+        return self
+
+    def plan(self, source: PlanSource) -> BitWidthPlan:
+        """Return the present widths as a plan."""
+        return self._plan(
+            source,
+            {name: width.bits for name, width in self.weight_widths.items()},
+            {name: width.bits for name, width in self.act_widths.items()},
+        )
+
+    def uniform_plan(self, weight_bits: int, act_bits: int) -> BitWidthPlan:
+        """Return the plan with one pair of widths everywhere but at the fixed ends.
+
+        A signed quantizer gets at least 2 bits.
+        """
+        weights = {name: self.fixed_weights.get(name, weight_bits) for name in self.weight_widths}
+        acts = {
+            name: self.fixed_acts.get(name, max(act_bits, width.minimum))
+            for name, width in self.act_widths.items()
+        }
+        return self._plan("uniform", weights, acts)
+
+    def apply_plan(self, plan: BitWidthPlan) -> None:
+        """Switch all widths to ``plan``'s, or none of them.
+
+        Raises:
+            ConfigError: layers, quantizers or their signs differ from this network's, or a width
+                is not possible.
+        """
+        here = self.plan(plan.source)
+        _same_names("layers", [x.layer for x in plan.layers], [x.layer for x in here.layers])
+        _same_names(
+            "join quantizers", [x.quantizer for x in plan.joins], [x.quantizer for x in here.joins]
+        )
+        for row in plan.layers:
+            _same_kind(row, here.layer(row.layer))
+        before = self._bits()
+        try:
+            for layer in plan.layers:
+                self.weight_widths[layer.layer].set(layer.weight_bits)
+                self.act_widths[here.layer(layer.layer).act].set(layer.act_bits)
+            for join in plan.joins:
+                self.act_widths[join.quantizer].set(join.bits)
+        except ConfigError:
+            for width, bits in before:
+                width.set(bits)
+            raise
+
+    def _bits(self) -> list[tuple[BitWidth, int]]:
+        widths = [*self.weight_widths.values(), *self.act_widths.values()]
+        return [(width, width.bits) for width in widths]
+
+    def _plan(
+        self, source: PlanSource, weights: dict[str, int], acts: dict[str, int]
+    ) -> BitWidthPlan:
+        layers = tuple(
+            LayerBits(
+                layer=layer.name,
+                weight_bits=weights[layer.name],
+                act_bits=acts[layer.act],
+                act_signed=self.act_widths[layer.act].signed,
+                act=layer.act,
+            )
+            for layer in self.spec.layers
+        )
+        read = {layer.act for layer in self.spec.layers}
+        joins = tuple(
+            JoinBits(quantizer=name, bits=acts[name], signed=width.signed)
+            for name, width in self.act_widths.items()
+            if name not in read
+        )
+        return BitWidthPlan(network=self.spec.name, source=source, layers=layers, joins=joins)
+
+
+def quantize(
+    net: nn.Module,
+    config: QuantConfig,
+    *,
+    input_shape: tuple[int, ...],
+    name: str,
+    num_classes: int,
+    weight_bits: float = 8,
+    act_bits: float = 8,
+    fused: bool = True,
+) -> QuantizedNetwork:
+    """Return a quantized copy of a float network, with its weights and batch-norm statistics.
+
+    Args:
+        net: the float network; it is left as it is.
+        config: quantizers and the widths of the ends.
+        input_shape: of one sample, without the batch dimension.
+        name: the network's name in records.
+        num_classes: outputs that the network must have.
+        weight_bits: initial width of the weights, rounded up; the fixed ends keep theirs.
+        act_bits: initial width of the activations, rounded up.
+        fused: one fused function per quantizer; False keeps stock Brevitas arithmetic, with
+            the same outputs and slower steps.
+
+    Raises:
+        ConfigError: the network has a part that cannot be quantized, or a width is not possible.
+    """
+    traced = trace(net, input_shape, name, num_classes)
+    read = {layer.act for layer in traced.spec.layers}
+    weight_widths = _swap_layers(traced, config, fused)
+    act_widths: dict[str, BitWidth] = {}
+    for site in traced.sites:
+        module, signed = _quantizer(site, config, fused)
+        _insert(traced.module, site, module)
+        act_widths[site.name] = BitWidth(site.name, module, weight=False, signed=signed)
+    if missing := read - set(act_widths):
+        raise RuntimeError(f"quantizers {sorted(missing)!r} were not placed")
+    traced.module.graph.lint()
+    traced.module.recompile()
+    result = QuantizedNetwork(traced.module, traced.spec, config, weight_widths, act_widths)
+    reference = next(net.parameters())
+    result.to(device=reference.device, dtype=reference.dtype)
+    result.apply_plan(result.uniform_plan(math.ceil(weight_bits), math.ceil(act_bits)))
+    return result.train(net.training)
+
+
+def _fixed(spec: NetworkSpec, config: QuantConfig) -> tuple[dict[str, int], dict[str, int]]:
+    first, last = spec.layers[0], spec.layers[-1]
+    weights: dict[str, int] = {}
+    acts: dict[str, int] = {}
+    if config.ends == "fixed":
+        weights = {first.name: config.end_weight_bits, last.name: config.end_weight_bits}
+        acts[last.act] = config.end_act_bits
+    # The network's input wins where one quantizer feeds the first and the last layer.
+    acts[first.act] = config.input_bits
+    acts["input_quant"] = config.input_bits
+    return weights, acts
+
+
+def _swap_layers(traced: Trace, config: QuantConfig, fused: bool) -> dict[str, BitWidth]:
+    widths = {}
+    for path in traced.layers:
+        twin = quant_layer(traced.module.get_submodule(path), config, 8, fused)
+        traced.module.set_submodule(path, twin)
+        widths[path] = BitWidth(path, twin, weight=True, signed=True)
+    return widths
+
+
+def _quantizer(site: ActSite, config: QuantConfig, fused: bool) -> tuple[nn.Module, bool]:
+    if site.kind == "input":
+        return quant_input(config, 8, fused), config.input_signed
+    if site.kind == "relu":
+        return quant_relu(config, 8, fused), False
+    return quant_signed(config, 8, fused), True
+
+
+def _insert(module: fx.GraphModule, site: ActSite, quantizer: nn.Module) -> None:
+    """Put the quantizer into the module tree and its calls into the graph."""
+    graph, node = module.graph, site.node
+    if "." in site.name or hasattr(module, site.name):
+        module.set_submodule(site.name, quantizer)
+    else:
+        module.add_module(site.name, quantizer)
+    if site.kind == "relu":
+        _replace(graph, node, site.name)
+    elif site.kind == "join":
+        _join(graph, node, site.name)
+    else:
+        with graph.inserting_after(node):
+            call = graph.call_module(site.name, (node,))
+        readers = set(site.readers)
+        everywhere = site.kind == "input"
+        node.replace_all_uses_with(
+            call, lambda user: user is not call and (everywhere or user in readers)
+        )
+
+
+def _replace(graph: fx.Graph, node: fx.Node, name: str) -> None:
+    source: Any = node.args[0] if node.args else node.kwargs["input"]
+    with graph.inserting_before(node):
+        call = graph.call_module(name, (source,))
+    node.replace_all_uses_with(call)
+    graph.erase_node(node)
+
+
+def _join(graph: fx.Graph, node: fx.Node, name: str) -> None:
+    """Send both addends through the one quantizer, so that they share its scale."""
+    with graph.inserting_before(node):
+        quantized = tuple(graph.call_module(name, (operand,)) for operand in addends(node))
+    # Out of place: an in-place add would overwrite what a quantizer saved for backward.
+    node.op, node.target, node.args, node.kwargs = "call_function", torch.add, quantized, {}
+
+
+def _same_names(what: str, given: list[str], own: list[str]) -> None:
+    missing = [name for name in own if name not in given]
+    unknown = [name for name in given if name not in own]
+    if missing or unknown:
+        raise ConfigError(
+            f"The plan does not fit the network: {what} {missing!r} are missing from the plan and "
+            f"{unknown!r} are not in the network; give one row for each of {own!r}."
+        )
+
+
+def _same_kind(row: LayerBits, own: LayerBits) -> None:
+    if row.act and row.act != own.act:
+        raise ConfigError(
+            f"The plan says that layer {row.layer!r} reads {row.act!r}; it reads {own.act!r} in "
+            "the network."
+        )
+    for field in ("weight_signed", "weight_narrow", "act_signed"):
+        if getattr(row, field) != getattr(own, field):
+            raise ConfigError(
+                f"The plan has {field} = {getattr(row, field)!r} for layer {row.layer!r}; the "
+                f"network's quantizer has {getattr(own, field)!r}: only widths can be changed."
+            )
