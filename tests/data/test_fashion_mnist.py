@@ -1,0 +1,158 @@
+import gzip
+import struct
+
+import numpy as np
+import pytest
+import torch
+
+from adaqat_hw import data
+from adaqat_hw.data import fashion_mnist
+from adaqat_hw.errors import ConfigError
+from adaqat_hw.schema import DataConfig
+
+FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+
+
+def idx(array):
+    header = struct.pack(">BBBB", 0, 0, 8, array.ndim)
+    return header + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+
+
+@pytest.fixture(params=["plain", "gz"])
+def folder(request, tmp_path):
+    """Forty training and twenty test images; pixel (0, 0) of an image is its label."""
+    return make(tmp_path, request.param == "gz")
+
+
+def make(root, packed):
+    rng = np.random.default_rng(0)
+    for prefix, count in (("train", 40), ("t10k", 20)):
+        images = rng.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        labels = (np.arange(count) % 10).astype(np.uint8)
+        images[:, 0, 0] = labels
+        for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
+            body = idx(array)
+            name = f"{prefix}-{kind}-ubyte"
+            if packed:
+                (root / f"{name}.gz").write_bytes(gzip.compress(body, mtime=0))
+            else:
+                (root / name).write_bytes(body)
+    return root
+
+
+def load(path, **options):
+    return data.load(DataConfig(name="fashion-mnist", path=str(path), **options), 0)
+
+
+def test_images_and_labels_stay_together(folder):
+    found = load(folder)
+    assert found.train_x.shape == (40, 1, 28, 28)
+    assert found.test_x.shape == (20, 1, 28, 28)
+    assert found.train_x.dtype == torch.float32
+    assert found.train_y.dtype == torch.int64
+    assert torch.equal((found.train_x[:, 0, 0, 0] * 255).round().long(), found.train_y)
+    assert found.train_x.min() >= 0
+    assert found.train_x.max() == 1.0
+    packed = any(folder.glob("*.gz"))
+    assert found.layout == ("IDX files, gzip" if packed else "IDX files")
+    assert found.name == "Fashion-MNIST"
+
+
+def test_limits_are_balanced(folder):
+    found = load(folder, limit_train=20, limit_test=10)
+    assert found.train_y.bincount().tolist() == [2] * 10
+    assert found.test_y.bincount().tolist() == [1] * 10
+    assert torch.equal((found.train_x[:, 0, 0, 0] * 255).round().long(), found.train_y)
+
+
+def test_augment_gives_an_augmenter(folder):
+    found = load(folder, augment=True)
+    changed = found.augmenter(found.train_x, torch.Generator().manual_seed(0))
+    assert changed.shape == found.train_x.shape
+    assert not torch.equal(changed, found.train_x)
+    with pytest.raises(ConfigError, match="set augment = false"):
+        found.reshaped((784,))
+
+
+def test_without_a_path_the_debian_folder_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(fashion_mnist, "SYSTEM_FOLDER", make(tmp_path, True))
+    assert len(data.load(DataConfig(name="fashion-mnist"), 0).train_x) == 40
+
+
+def test_missing_folder_names_the_package(tmp_path, monkeypatch):
+    monkeypatch.setattr(fashion_mnist, "SYSTEM_FOLDER", tmp_path / "none")
+    with pytest.raises(ConfigError, match=r"none.* does not exist; .*dataset-fashion-mnist"):
+        data.load(DataConfig(name="fashion-mnist"), 0)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_each_missing_file_is_named(tmp_path, name):
+    make(tmp_path, False)
+    (tmp_path / name).unlink()
+    with pytest.raises(ConfigError, match=f"neither '{name}' nor '{name}.gz'"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("keep", [0, 3, 4, 7, 9, 15, 16, 17, -1])
+@pytest.mark.parametrize("name", FILES[:2])
+def test_truncated_files_are_refused(tmp_path, name, keep):
+    path = make(tmp_path, False) / name
+    body = path.read_bytes()
+    if keep > len(body):
+        pytest.skip("the label file is shorter")
+    path.write_bytes(body[:keep])
+    with pytest.raises(ConfigError, match=name):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("keep", [0, 5, 30, -9, -1])
+def test_truncated_gzip_files_are_refused(tmp_path, keep):
+    path = make(tmp_path, True) / f"{FILES[0]}.gz"
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(ConfigError, match=f"{FILES[0]}.gz"):
+        load(tmp_path)
+
+
+def test_corrupt_gzip_data_is_refused(tmp_path):
+    path = make(tmp_path, True) / f"{FILES[0]}.gz"
+    body = bytearray(path.read_bytes())
+    body[100:200] = bytes(100)
+    path.write_bytes(bytes(body))
+    with pytest.raises(ConfigError, match="damaged or truncated"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "word"),
+    [
+        (FILES[0], np.zeros((40, 27, 28), np.uint8), r"\(n, 28, 28\)"),
+        (FILES[0], np.zeros((0, 28, 28), np.uint8), r"\(n, 28, 28\)"),
+        (FILES[1], np.zeros(39, np.uint8), r"shape \(39,\) for 40 images"),
+        (FILES[1], np.zeros(0, np.uint8), r"shape \(0,\) for 40 images"),
+        (FILES[1], np.full(40, 10, np.uint8), "label 10"),
+        (FILES[1], np.zeros((40, 1), np.uint8), r"\(40, 1\)"),
+    ],
+)
+def test_files_of_another_set_are_refused(tmp_path, name, array, word):
+    (make(tmp_path, False) / name).write_bytes(idx(array))
+    with pytest.raises(ConfigError, match=word):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("start", [b"PK\3\4zzzz", b"\0\0\x0d\1aaaa", b"\0\0\x08\0aaaa"])
+def test_other_formats_are_refused(tmp_path, start):
+    (make(tmp_path, False) / FILES[0]).write_bytes(start)
+    with pytest.raises(ConfigError, match="no IDX file of unsigned bytes"):
+        load(tmp_path)
+
+
+def test_a_header_that_announces_more_than_memory_is_refused(tmp_path):
+    header = struct.pack(">BBBBIII", 0, 0, 8, 3, 2**32 - 1, 2**32 - 1, 2**32 - 1)
+    (make(tmp_path, False) / FILES[0]).write_bytes(header)
+    with pytest.raises(ConfigError, match="holds 16 bytes"):
+        load(tmp_path)

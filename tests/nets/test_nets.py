@@ -1,0 +1,168 @@
+import pytest
+import torch
+from torch import nn
+
+from adaqat_hw import nets
+from adaqat_hw.errors import ConfigError
+from adaqat_hw.schema import NetworkConfig
+
+
+def build(name, **options):
+    return nets.build(NetworkConfig(name=name, options=options))
+
+
+def macs_of(net, input_shape):
+    """Multiply-accumulates per layer, seen by running one sample."""
+    found = {}
+
+    def watch(name):
+        def hook(module, args, out):
+            found[name] = module.weight[0].numel() * out[0].numel()
+
+        return hook
+
+    for name, module in net.named_modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.register_forward_hook(watch(name))
+    net.eval()(torch.zeros(1, *input_shape))
+    return found
+
+
+def test_names_are_the_promised_ones():
+    assert nets.names() == ("cnv", "demo-cnn", "mlp", "resnet20")
+
+
+@pytest.mark.parametrize("name", nets.names())
+def test_forward_has_ten_logits_and_info_tells_the_shape(name):
+    info = nets.info(name)
+    assert info.name == name
+    assert info.num_classes == 10
+    assert info.description
+    out = build(name)(torch.randn(2, *info.input_shape))
+    assert out.shape == (2, 10)
+    assert out.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [(n, {}) for n in nets.names()]
+    + [("resnet20", {"shortcut": "B"}), ("mlp", {"input_shape": (64,)})],
+)
+def test_symbolic_trace_computes_the_same(name, options):
+    torch.manual_seed(0)
+    config = NetworkConfig(name=name, options=options)
+    net = nets.build(config).eval()
+    traced = torch.fx.symbolic_trace(net)
+    x = torch.randn(3, *nets.info(config).input_shape)
+    assert torch.equal(traced(x), net(x))
+    relus = [n for n in traced.graph.nodes if n.op == "call_function" and "relu" in str(n.target)]
+    assert relus == []
+
+
+@pytest.mark.parametrize("name", nets.names())
+def test_no_bias_before_batch_norm_and_one_at_the_head(name):
+    layers = [m for m in build(name).modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    assert all(m.bias is None for m in layers[:-1])
+    assert layers[-1].bias is not None
+    bare = [m for m in build(name, head_bias=False).modules() if isinstance(m, nn.Linear)]
+    assert bare[-1].bias is None
+
+
+@pytest.mark.parametrize("name", nets.names())
+def test_weights_follow_kaiming(name):
+    torch.manual_seed(1)
+    for module in build(name).modules():
+        if isinstance(module, nn.Conv2d | nn.Linear) and module.weight.numel() > 2000:
+            fan_in = module.weight[0].numel()
+            expected = (2 / fan_in) ** 0.5
+            assert module.weight.std().item() == pytest.approx(expected, rel=0.1)
+
+
+def test_same_seed_gives_the_same_weights():
+    torch.manual_seed(3)
+    first = build("demo-cnn").state_dict()
+    torch.manual_seed(3)
+    second = build("demo-cnn").state_dict()
+    assert all(torch.equal(first[k], second[k]) for k in first)
+
+
+def test_resnet20_has_the_macs_of_the_paper():
+    macs = macs_of(build("resnet20"), (3, 32, 32))
+    assert macs.pop("conv1") == 442_368
+    assert macs.pop("fc") == 640
+    assert len(macs) == 18
+    assert sum(macs.values()) == 40_108_032
+
+
+def test_resnet20_shortcut_a_has_no_parameters_and_b_two_convolutions():
+    count = {s: sum(p.numel() for p in build("resnet20", shortcut=s).parameters()) for s in "AB"}
+    extra_weights = 16 * 32 + 32 * 64
+    extra_norm = 2 * (32 + 64)
+    assert count["B"] - count["A"] == extra_weights + extra_norm
+
+
+def test_resnet20_shortcut_a_subsamples_and_pads_channels():
+    from adaqat_hw.nets.resnet20 import PadShortcut
+
+    x = torch.arange(1.0, 17.0).reshape(1, 1, 4, 4)
+    out = PadShortcut(2, 3)(x)
+    assert out.shape == (1, 4, 2, 2)
+    assert out[0, 1].tolist() == [[1.0, 3.0], [9.0, 11.0]]
+    assert out[0, [0, 2, 3]].abs().sum() == 0
+
+
+def test_mlp_takes_flat_vectors_and_digits():
+    net = build("mlp").eval()
+    x = torch.randn(2, 1, 8, 8)
+    assert torch.equal(net(x), net(x.flatten(1)))
+    assert list(macs_of(build("mlp"), (64,)).values()) == [4096, 4096, 640]
+    assert not any(isinstance(m, nn.Flatten) for m in build("mlp", input_shape=(64,)).modules())
+
+
+def test_cnv_has_nine_layers_without_padding():
+    net = build("cnv")
+    convs = [m for m in net.modules() if isinstance(m, nn.Conv2d)]
+    assert [m.out_channels for m in convs] == [64, 64, 128, 128, 256, 256]
+    assert all(m.padding == (0, 0) for m in convs)
+    assert [m.out_features for m in net.modules() if isinstance(m, nn.Linear)] == [512, 512, 10]
+    assert net.fc1.in_features == 256
+
+
+def test_options_change_the_network_and_info():
+    config = NetworkConfig(
+        name="demo-cnn", options={"channels": (4, 6), "input_shape": (1, 28, 28)}
+    )
+    net = nets.build(config)
+    assert (net.conv1.out_channels, net.conv2.out_channels) == (4, 6)
+    assert net.fc.in_features == 6 * 7 * 7
+    assert nets.info(config).input_shape == (1, 28, 28)
+    assert nets.info(config).options["channels"] == (4, 6)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("resnet18", {}, ["'resnet18'", "cnv, demo-cnn, mlp, resnet20"]),
+        ("mlp", {"widht": 3}, ["'widht'", "head_bias, hidden, input_shape, num_classes"]),
+        ("mlp", {"hidden": (64, 0)}, ["hidden.1 = 0", "greater than 0"]),
+        ("mlp", {"head_bias": 1}, ["head_bias = 1", "valid boolean"]),
+        ("mlp", {"num_classes": True}, ["num_classes = True", "valid integer"]),
+        ("demo-cnn", {"channels": (8, 16, 32)}, ["channels"]),
+        ("demo-cnn", {"input_shape": (1, 9, 8)}, ["(1, 9, 8)", "multiples of 4"]),
+        ("cnv", {"input_shape": (3, 28, 28)}, ["(3, 28, 28)", "at least 32"]),
+        ("resnet20", {"shortcut": "C"}, ["shortcut = 'C'", "'A' or 'B'"]),
+        ("resnet20", {"channels": (32, 16, 16)}, ["(32, 16, 16)", "shortcut 'B'"]),
+    ],
+)
+def test_wrong_networks_and_options_are_refused_with_what_is_allowed(name, options, words):
+    with pytest.raises(ConfigError) as caught:
+        build(name, **options)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_name_is_registered_once():
+    from adaqat_hw.nets.mlp import MlpOptions
+
+    with pytest.raises(ConfigError, match="'mlp' is registered already"):
+        nets.register("mlp", options=MlpOptions, description="again")(lambda options: nn.Identity())
