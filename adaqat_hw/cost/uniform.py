@@ -1,0 +1,52 @@
+"""Uniform bit-width plans from a network's shapes alone."""
+
+from __future__ import annotations
+
+from pydantic import ValidationError
+
+from adaqat_hw.errors import ConfigError
+from adaqat_hw.schema import BitWidthPlan, LayerBits, NetworkSpec, first_fault
+
+
+def uniform_plan_for(
+    spec: NetworkSpec,
+    weight_bits: int,
+    act_bits: int,
+    end_weight_bits: int = 8,
+    end_act_bits: int = 8,
+    *,
+    input_signed: bool = True,
+) -> BitWidthPlan:
+    """Return the plan with the same widths in every inner layer.
+
+    The first and the last layer of ``spec`` get ``end_weight_bits`` and read activations of
+    ``end_act_bits``. A quantizer that an end shares with inner layers has the end's width for
+    all of them. The first layer's activations are the network's input: signed where
+    ``input_signed``; all others come from ReLUs and are unsigned. Shared quantizers of
+    residual adds (``joins``) are not known to a spec and are left out.
+
+    Raises:
+        ConfigError: a width outside 1 to 32, or a network without layers.
+    """
+    if not spec.layers:
+        raise ConfigError(f"Network {spec.name!r} has no multiply-accumulate layer to plan for.")
+    first, last = spec.layers[0], spec.layers[-1]
+    ends = {first.name, last.name}
+    end_acts = {first.act, last.act} - {""}
+    try:
+        rows = tuple(
+            LayerBits(
+                layer=layer.name,
+                weight_bits=end_weight_bits if layer.name in ends else weight_bits,
+                act_bits=(
+                    end_act_bits if layer.name in ends or layer.act in end_acts else act_bits
+                ),
+                act_signed=input_signed
+                and (layer is first or (layer.act != "" and layer.act == first.act)),
+                act=layer.act,
+            )
+            for layer in spec.layers
+        )
+        return BitWidthPlan(network=spec.name, source="uniform", layers=rows)
+    except ValidationError as exc:
+        raise ConfigError(f"Uniform plan for {spec.name!r}: {first_fault(exc)}") from exc

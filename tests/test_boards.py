@@ -1,0 +1,112 @@
+import math
+
+import pytest
+
+from adaqat_hw import boards
+from adaqat_hw.errors import ConfigError
+from adaqat_hw.resources import hw_dir
+from adaqat_hw.schema import Resources
+
+OWN = """
+part = "xc7a35tcpg236-1"
+family = "zynq7000"
+yosys_family = "xc7"
+dsp_block = "DSP48E1"
+lut = 20800
+ff = 41600
+dsp = 90
+bram_18k = 100
+uram = 0
+default_clock_ns = 10.0
+source = "my notes"
+"""
+
+
+def test_names_are_the_shipped_files():
+    assert boards.names() == ("kv260", "pynq-z1", "pynq-z2", "ultra96-v2", "zcu104")
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "lut", "dsp", "bram_18k", "uram"),
+    [
+        ("pynq-z1", "xc7z020clg400-1", 53_200, 220, 280, 0),
+        ("pynq-z2", "xc7z020clg400-1", 53_200, 220, 280, 0),
+        ("ultra96-v2", "xczu3eg-sbva484-1-e", 70_560, 360, 432, 0),
+        ("zcu104", "xczu7ev-ffvc1156-2-e", 230_400, 1_728, 624, 96),
+        ("kv260", "xck26-sfvc784-2LV-c", 117_120, 1_248, 288, 64),
+    ],
+)
+def test_totals(name, part, lut, dsp, bram_18k, uram):
+    board = boards.load(name)
+    assert board.name == name
+    assert (board.part, board.lut, board.dsp) == (part, lut, dsp)
+    assert (board.bram_18k, board.uram) == (bram_18k, uram)
+
+
+@pytest.mark.parametrize("name", boards.names())
+def test_a_board_is_consistent(name):
+    board = boards.load(name)
+    series7 = board.family == "zynq7000"
+    assert board.ff == 2 * board.lut
+    assert board.yosys_family == ("xc7" if series7 else "xcup")
+    assert board.dsp_block == ("DSP48E1" if series7 else "DSP48E2")
+    assert board.default_clock_ns == (10.0 if series7 else 5.0)
+    assert board.source.startswith("AMD DS")
+
+
+def test_own_file_by_path_takes_its_name_from_the_file(tmp_path):
+    path = tmp_path / "basys3.toml"
+    path.write_text(OWN)
+    assert boards.load(path) == boards.load(str(path))
+    assert boards.load(path).name == "basys3"
+    path.write_text(OWN + 'name = "other"\n')
+    assert boards.load(path).name == "other"
+
+
+def test_a_shipped_file_by_path_is_the_board_by_name():
+    assert boards.load(hw_dir() / "boards" / "kv260.toml") == boards.load("kv260")
+
+
+def test_unknown_name_lists_the_boards():
+    with pytest.raises(ConfigError, match="Unknown board 'pynq'") as caught:
+        boards.load("pynq")
+    assert "kv260, pynq-z1, pynq-z2, ultra96-v2, zcu104" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (OWN + "luts = 3\n", ["'luts'", "lut, ff, dsp"]),
+        (OWN.replace("lut = 20800", "lut = 0"), ["lut = 0", "greater than 0"]),
+        (OWN.replace("uram = 0\n", ""), ["uram", "required"]),
+        (OWN.replace('"xc7"', '"xc8"'), ["'xc8'", "'xc7' or 'xcup'"]),
+        ("lut = = 3", ["not valid TOML"]),
+        (b"\xff\xfe", ["cannot be read"]),
+        (None, ["does not exist", "pynq-z1"]),
+    ],
+)
+def test_a_wrong_file_is_refused_with_its_path(tmp_path, text, words):
+    path = tmp_path / "mine.toml"
+    if isinstance(text, bytes):
+        path.write_bytes(text)
+    elif text is not None:
+        path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        boards.load(path)
+    for word in [str(path), *words]:
+        assert word in str(caught.value)
+
+
+def test_utilisation_keeps_missing_values_missing():
+    used = Resources(lut=5_320, ff=0, dsp=110, bram_18k=None, uram=0)
+    assert boards.utilisation(used, boards.load("pynq-z1")) == {
+        "lut": 0.1,
+        "ff": 0.0,
+        "dsp": 0.5,
+        "bram_18k": None,
+        "uram": 0.0,
+    }
+
+
+def test_utilisation_of_what_the_board_lacks_is_infinite():
+    assert boards.utilisation(Resources(uram=1), boards.load("pynq-z1"))["uram"] == math.inf
