@@ -1,0 +1,89 @@
+"""Export with Brevitas, clean up with qonnx, and name the nodes after the layers."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from brevitas.export import export_qonnx
+from onnx import numpy_helper
+from qonnx.core.modelwrapper import ModelWrapper
+from qonnx.util.cleanup import cleanup_model
+
+from adaqat_hw.errors import ExportMismatch
+from adaqat_hw.export.inspect import NodeBits, read_graph_bits
+from adaqat_hw.quant import QuantizedNetwork
+
+# The default (dynamo) exporter writes global average pooling as ReduceMean, which FINN does not
+# match, and keeps weights in a second file. Seen with torch 2.13; delete when neither is so.
+_EXPORTER = {"dynamo": False, "opset_version": 13}
+
+
+def write_qonnx(net: QuantizedNetwork, path: Path) -> None:
+    """Write ``net`` as one QONNX file for batch size 1, its layers' nodes named after them.
+
+    Raises:
+        ExportMismatch: a layer has no node of its own in the graph, or a node no layer.
+    """
+    sample = torch.zeros(1, *net.spec.input_shape)
+    raw = path.with_name(f".{path.name}.raw")
+    try:
+        with warnings.catch_warnings():
+            # The exporter warns that it is not the default one.
+            warnings.simplefilter("ignore")
+            export_qonnx(net.eval(), sample, export_path=str(raw), **_EXPORTER)
+        model = cleanup_model(ModelWrapper(str(raw)))
+    finally:
+        raw.unlink(missing_ok=True)
+    name_layers(model.model, layer_weights(net))
+    model.save(str(path))
+
+
+def layer_weights(net: QuantizedNetwork) -> dict[str, np.ndarray[Any, Any]]:
+    """Return the float weights of every layer by name, in execution order."""
+    state = net.network.state_dict()
+    return {x.name: state[f"{x.name}.weight"].cpu().numpy() for x in net.spec.layers}
+
+
+def name_layers(model: onnx.ModelProto, weights: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    """Rename each Conv, MatMul and Gemm to the layer whose weights it holds.
+
+    Nodes are matched by the weights' values, in graph order where two layers hold equal ones.
+
+    Raises:
+        ExportMismatch: a node without a layer, or a layer without a node.
+    """
+    tensors = {x.name: x for x in model.graph.initializer}
+    nodes = {n.name: n for n in model.graph.node}
+    open_layers = dict(weights)
+    for bits in read_graph_bits(model, "the exported graph"):
+        match = next(
+            (layer for layer, value in open_layers.items() if _holds(bits, tensors, value)), None
+        )
+        if match is None:
+            raise ExportMismatch(
+                f"Node {bits.node!r} ({bits.op}) of the exported graph holds the weights of no "
+                f"layer that is left ({', '.join(map(repr, open_layers)) or 'none'}); the exporter "
+                "changed or duplicated a layer."
+            )
+        del open_layers[match]
+        nodes[bits.node].name = match
+    if open_layers:
+        raise ExportMismatch(
+            f"Layers {', '.join(map(repr, open_layers))} have no node in the exported graph; the "
+            "exporter dropped or merged them."
+        )
+
+
+def _holds(
+    bits: NodeBits, tensors: Mapping[str, onnx.TensorProto], value: np.ndarray[Any, Any]
+) -> bool:
+    if bits.weight_tensor is None:
+        return False
+    held = np.asarray(numpy_helper.to_array(tensors[bits.weight_tensor]))
+    return np.array_equal(held, value) or (held.ndim == 2 and np.array_equal(held.T, value))

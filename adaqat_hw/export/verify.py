@@ -1,0 +1,200 @@
+"""Prove an exported file: bits read back equal the plan, and it computes what PyTorch does."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from qonnx.core.modelwrapper import ModelWrapper
+from qonnx.core.onnx_exec import execute_onnx
+from qonnx.transformation.change_batchsize import ChangeBatchSize
+from qonnx.transformation.infer_shapes import InferShapes
+
+from adaqat_hw.errors import ExportMismatch
+from adaqat_hw.export.inspect import NodeBits, QuantNode, join_bits, read_graph_bits
+from adaqat_hw.schema import BitWidthPlan, LayerBits
+
+Array = np.ndarray[Any, Any]
+# Two logits closer than this, relative to the largest one, are a tie that rounding may decide.
+TIE = 1e-5
+_MEMORY_BYTES = 256 * 2**20
+_LARGEST_BATCH = 256
+
+
+def check_bits(model: onnx.ModelProto, plan: BitWidthPlan, source: str) -> tuple[LayerBits, ...]:
+    """Return the widths read from the Quant nodes, in graph order, after comparing to ``plan``.
+
+    Raises:
+        ExportMismatch: a layer's width, sign or narrowness differs, naming the first such layer.
+    """
+    nodes = {bits.node: bits for bits in read_graph_bits(model, source)}
+    wanted = {row.layer: row for row in plan.layers}
+    if set(nodes) != set(wanted):
+        raise ExportMismatch(
+            f"{source!r} has the layers {sorted(nodes)!r}, the plan {sorted(wanted)!r}; export "
+            "the network that the plan was learned on."
+        )
+    rows = tuple(_row(bits, wanted[name]) for name, bits in nodes.items())
+    for row in rows:
+        _compare(row, wanted[row.layer])
+    _check_joins(model, plan, source)
+    return rows
+
+
+def _row(bits: NodeBits, wanted: LayerBits) -> LayerBits:
+    weight = _present(bits.weight, bits.node, "weights")
+    act = _present(bits.act, bits.node, "activations")
+    return LayerBits(
+        layer=bits.node,
+        weight_bits=weight.bits,
+        act_bits=act.bits,
+        weight_signed=weight.signed,
+        weight_narrow=weight.narrow,
+        act_signed=act.signed,
+        act=wanted.act,
+    )
+
+
+def _present(quant: QuantNode | None, layer: str, what: str) -> QuantNode:
+    if quant is None:
+        raise ExportMismatch(f"The {what} of layer {layer!r} have no Quant node in the graph.")
+    if quant.zero_point:
+        raise ExportMismatch(
+            f"The {what} of layer {layer!r} have a zero point other than 0 in the graph, which "
+            "the hardware cannot compute."
+        )
+    return quant
+
+
+def _compare(found: LayerBits, wanted: LayerBits) -> None:
+    for field in ("weight_bits", "act_bits", "weight_signed", "weight_narrow", "act_signed"):
+        have, want = getattr(found, field), getattr(wanted, field)
+        if have != want:
+            raise ExportMismatch(
+                f"Layer {found.layer!r} has {field} = {have!r} in the exported graph and {want!r} "
+                "in the plan."
+            )
+
+
+def _check_joins(model: onnx.ModelProto, plan: BitWidthPlan, source: str) -> None:
+    found = sorted(join_bits(model, source))
+    wanted = sorted((row.bits, row.signed) for row in plan.joins)
+    # A join that a layer reads as well is listed with that layer, so the plan may name fewer.
+    missing = [pair for pair in wanted if pair not in found]
+    if missing or len(found) < len(wanted):
+        raise ExportMismatch(
+            f"The residual adds of the exported graph have (bits, signed) {found!r}, the plan's "
+            f"joins {wanted!r}."
+        )
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """PyTorch against QONNX execution on ``samples`` inputs.
+
+    ``mismatches`` counts samples whose most likely class differs though PyTorch's logits are no
+    tie; ``ties`` those that differ on a tie.
+    """
+
+    samples: int
+    max_abs_error: float
+    argmax_agreement: float
+    mismatches: int
+    ties: int
+
+
+def compare_logits(expected: Array, found: Array) -> Agreement:
+    """Compare logits (n, classes) of PyTorch with those of the graph."""
+    first, second = expected.argmax(axis=1), found.argmax(axis=1)
+    rows = np.arange(len(expected))
+    gap = expected[rows, first] - expected[rows, second]
+    differs = first != second
+    tied = differs & (gap <= TIE * np.maximum(1.0, np.abs(expected).max(axis=1)))
+    return Agreement(
+        samples=len(expected),
+        max_abs_error=float(np.abs(expected - found).max()),
+        argmax_agreement=float(1.0 - differs.mean()),
+        mismatches=int((differs & ~tied).sum()),
+        ties=int(tied.sum()),
+    )
+
+
+def require_agreement(agreement: Agreement) -> None:
+    """Raise ExportMismatch when the graph decides differently from PyTorch."""
+    if agreement.mismatches or not np.isfinite(agreement.max_abs_error):
+        raise ExportMismatch(
+            f"The exported graph decides differently from PyTorch on {agreement.mismatches} of "
+            f"{agreement.samples} test samples (largest logit error "
+            f"{agreement.max_abs_error:.3g}); this is a fault of the export, please report it."
+        )
+
+
+def run_graph(
+    path: str,
+    x: Array,
+    *,
+    batch: int | None = None,
+    tick: Callable[[int], None] | None = None,
+) -> Array:
+    """Execute a QONNX file on inputs (n, ...) float32 and return its first output (n, ...).
+
+    Runs whole batches where the graph can be rewritten for them, else sample by sample.
+
+    Args:
+        path: the file.
+        x: inputs without regard to the graph's own batch size of 1.
+        batch: samples per execution; None takes as many as fit into about 256 MiB.
+        tick: called with the number of samples done.
+    """
+    if batch is None:
+        batch = _batch_for_memory(ModelWrapper(path))
+    outputs: list[Array] = []
+    models: dict[int, ModelWrapper] = {}
+    done = 0
+    while done < len(x):
+        size = min(batch, len(x) - done)
+        if size not in models:
+            models[size] = _rebatched(path, size)
+        if models[size] is None:
+            batch = 1
+            continue
+        outputs.append(_execute(models[size], x[done : done + size]))
+        done += size
+        if tick is not None:
+            tick(done)
+    return np.concatenate(outputs)
+
+
+def _batch_for_memory(model: ModelWrapper) -> int:
+    """Return how many samples fit: execution keeps every tensor of the graph."""
+    elements = 0
+    for name in model.get_all_tensor_names():
+        if model.get_initializer(name) is None:
+            elements += math.prod(model.get_tensor_shape(name) or ())
+    return max(1, min(_LARGEST_BATCH, _MEMORY_BYTES // (4 * max(1, elements))))
+
+
+def _rebatched(path: str, size: int) -> Any:
+    """Return the graph for ``size`` samples, or None when its shapes do not follow."""
+    model = ModelWrapper(path)
+    if size == 1:
+        return model
+    outputs = [tuple(model.get_tensor_shape(o.name)) for o in model.graph.output]
+    try:
+        model = model.transform(ChangeBatchSize(size)).transform(InferShapes())
+    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError, AssertionError):
+        return None
+    for output, before in zip(model.graph.output, outputs, strict=True):
+        if tuple(model.get_tensor_shape(output.name) or ()) != (size, *before[1:]):
+            return None
+    return model if model.check_all_tensor_shapes_specified() else None
+
+
+def _execute(model: ModelWrapper, x: Array) -> Array:
+    name = model.graph.input[0].name
+    result = execute_onnx(model, {name: x.astype(np.float32)})
+    return np.asarray(result[model.graph.output[0].name])

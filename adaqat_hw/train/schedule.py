@@ -1,0 +1,65 @@
+"""The schedule of one training in steps: cosine learning rate, warm-up and freeze."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from adaqat_hw.errors import ConfigError
+from adaqat_hw.schema import AdaqatConfig, TrainConfig
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Step counts of one training; a step is one optimizer update.
+
+    ``warmup_steps`` steps pass before widths may move; from ``freeze_step`` on they are frozen.
+    """
+
+    epochs: int
+    steps_per_epoch: int
+    lr: float
+    warmup_steps: int = 0
+    freeze_step: int = 0
+
+    @property
+    def steps(self) -> int:
+        """Return the number of steps of the whole training."""
+        return self.epochs * self.steps_per_epoch
+
+    def lr_at(self, step: int) -> float:
+        """Return the learning rate of step ``step`` (from 0): half a cosine down to 0."""
+        return 0.5 * self.lr * (1.0 + math.cos(math.pi * step / self.steps))
+
+    def widths_may_move(self, step: int) -> bool:
+        """Tell whether step ``step`` (from 0) lies between warm-up and freeze."""
+        return self.warmup_steps <= step < self.freeze_step
+
+
+def make_schedule(train: TrainConfig, samples: int, adaqat: AdaqatConfig | None = None) -> Schedule:
+    """Return the schedule for ``samples`` training samples; ``adaqat`` when widths are learned.
+
+    A last, smaller batch is left out (batch norm would be noisy on it), unless it is the only
+    one.
+
+    Raises:
+        ConfigError: fewer than two samples, or a warm-up that leaves no step for the widths.
+    """
+    if samples < 2:
+        raise ConfigError(
+            f"The training set has {samples!r} samples; batch norm needs at least 2: raise "
+            "data.limit_train."
+        )
+    per_epoch = max(1, samples // train.batch_size)
+    steps = train.epochs * per_epoch
+    if adaqat is None:
+        return Schedule(train.epochs, per_epoch, train.lr)
+    warmup = adaqat.warmup_epochs * per_epoch
+    freeze = math.ceil(adaqat.freeze_at * steps)
+    if warmup >= freeze:
+        raise ConfigError(
+            f"adaqat.warmup_epochs = {adaqat.warmup_epochs!r} lasts until adaqat.freeze_at = "
+            f"{adaqat.freeze_at!r} of {train.epochs} epochs, so no bit-width could ever move; "
+            "lower warmup_epochs, or raise freeze_at or train.epochs."
+        )
+    return Schedule(train.epochs, per_epoch, train.lr, warmup, freeze)

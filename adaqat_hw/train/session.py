@@ -1,0 +1,154 @@
+"""One training's moving parts: made from the configuration, saved and restored together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from adaqat_hw import nets
+from adaqat_hw.data import Dataset
+from adaqat_hw.errors import ConfigError
+from adaqat_hw.quant import Binding, QuantizedNetwork, bind, network_spec, quantize
+from adaqat_hw.schema import NetworkSpec, RunConfig, TrainConfig
+from adaqat_hw.train.checkpoint import FORMAT, load_into, load_resume
+from adaqat_hw.train.finetune import load_float_weights
+from adaqat_hw.train.schedule import Schedule, make_schedule
+from adaqat_hw.train.variant import Variant
+
+
+@dataclass
+class Session:
+    """Network, optimizer, controller, random state and position of one training.
+
+    ``epoch`` counts finished epochs, ``step`` finished optimizer updates, ``seconds`` the time
+    spent before this process.
+    """
+
+    net: nn.Module
+    spec: NetworkSpec
+    schedule: Schedule
+    optimizer: torch.optim.Optimizer
+    generator: torch.Generator
+    binding: Binding | None
+    epoch: int = 0
+    step: int = 0
+    log_lines: int = 0
+    seconds: float = 0.0
+
+    @property
+    def quantized(self) -> QuantizedNetwork | None:
+        """The network when it is quantized, else None."""
+        return self.net if isinstance(self.net, QuantizedNetwork) else None
+
+    def state(self, digest: str) -> dict[str, Any]:
+        """Return all that a resumed training needs, as tensors and plain values."""
+        return {
+            "format": FORMAT,
+            "digest": digest,
+            "epoch": self.epoch,
+            "step": self.step,
+            "log_lines": self.log_lines,
+            "seconds": self.seconds,
+            "net": dict(self.net.state_dict()),
+            "optimizer": self.optimizer.state_dict(),
+            "controller": self.binding.controller.state_dict() if self.binding else None,
+            "torch_rng": torch.get_rng_state(),
+            "generator": self.generator.get_state(),
+        }
+
+
+def open_session(
+    config: RunConfig, variant: Variant, dataset: Dataset, init_checkpoint: Path | None
+) -> Session:
+    """Make a session at step 0. Seeds torch's global generator.
+
+    Raises:
+        ConfigError: network and data do not fit, or the configuration is impossible.
+    """
+    info = nets.info(config.network)
+    _check_fit(config, info, dataset)
+    torch.manual_seed(config.seed)
+    reference = nets.build(config.network)
+    names: dict[str, Any] = {"name": info.name, "num_classes": info.num_classes}
+    spec = network_spec(reference, info.input_shape, **names)
+    learned = config.adaqat if variant.mode == "adaqat" else None
+    schedule = make_schedule(config.train, len(dataset.train_x), learned)
+    net, binding = reference, None
+    if variant.mode != "float":
+        net = quantize(reference, config.quant, input_shape=info.input_shape, **names)
+        spec = net.spec
+    if init_checkpoint is not None:
+        load_float_weights(net, reference, init_checkpoint)
+    if isinstance(net, QuantizedNetwork):
+        binding = _set_widths(net, config, variant)
+    return Session(
+        net=net.train(),
+        spec=spec,
+        schedule=schedule,
+        optimizer=_optimizer(net, config.train),
+        generator=torch.Generator().manual_seed(config.seed),
+        binding=binding,
+    )
+
+
+def restore(session: Session, config: RunConfig, path: Path, digest: str) -> None:
+    """Bring a fresh session to the state of ``path``, bit for bit.
+
+    Raises:
+        ConfigError: the file is damaged or of another training.
+    """
+    state = load_resume(path, digest)
+    try:
+        load_into(session.net, state["net"], path)
+        # Brevitas rebuilds quantizers while it loads; the optimizer must hold the new tensors.
+        session.optimizer = _optimizer(session.net, config.train)
+        session.optimizer.load_state_dict(state["optimizer"])
+        if session.binding is not None:
+            session.binding.controller.load_state_dict(state["controller"])
+            session.binding.apply()
+        torch.set_rng_state(state["torch_rng"])
+        session.generator.set_state(state["generator"])
+        session.epoch, session.step = int(state["epoch"]), int(state["step"])
+        session.log_lines, session.seconds = int(state["log_lines"]), float(state["seconds"])
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as exc:
+        raise ConfigError(
+            f"{str(path)!r} lacks a part of the resume state or holds a wrong one ({exc}); delete "
+            "it and train again."
+        ) from exc
+
+
+def _check_fit(config: RunConfig, info: nets.NetworkInfo, dataset: Dataset) -> None:
+    if tuple(dataset.input_shape) != tuple(info.input_shape):
+        raise ConfigError(
+            f"Network {config.network.name!r} takes inputs of shape {tuple(info.input_shape)!r}, "
+            f"data set {config.data.name!r} gives {tuple(dataset.input_shape)!r}; set "
+            "network.options.input_shape or choose another network."
+        )
+    if dataset.num_classes != info.num_classes:
+        raise ConfigError(
+            f"Network {config.network.name!r} has {info.num_classes!r} outputs, data set "
+            f"{config.data.name!r} has {dataset.num_classes!r} classes; set "
+            "network.options.num_classes."
+        )
+
+
+def _set_widths(net: QuantizedNetwork, config: RunConfig, variant: Variant) -> Binding | None:
+    if variant.mode == "adaqat":
+        return bind(net, config.adaqat)
+    if variant.plan is not None:
+        net.apply_plan(variant.plan)
+    elif variant.bits is not None:
+        net.apply_plan(net.uniform_plan(*variant.bits))
+    return None
+
+
+def _optimizer(net: nn.Module, train: TrainConfig) -> torch.optim.Optimizer:
+    if train.optimizer == "adam":
+        return torch.optim.Adam(net.parameters(), lr=train.lr, weight_decay=train.weight_decay)
+    return torch.optim.SGD(
+        net.parameters(), lr=train.lr, momentum=train.momentum, weight_decay=train.weight_decay
+    )

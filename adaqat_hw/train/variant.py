@@ -1,0 +1,83 @@
+"""Variant: which of a run's trainings this is, and the digest that identifies it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal, Self
+
+from adaqat_hw.errors import ConfigError
+from adaqat_hw.schema import BitWidthPlan, RunConfig, digest_of
+
+Mode = Literal["float", "adaqat", "uniform", "plan"]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One training of a run.
+
+    ``float`` trains in full precision, ``adaqat`` learns the widths, ``uniform`` trains at
+    ``bits`` = (weights, activations), ``plan`` trains at the widths of ``plan``.
+
+    Raises:
+        ConfigError: ``bits`` or ``plan`` is missing where the mode needs it, or given where
+            it does not.
+    """
+
+    name: str
+    mode: Mode
+    bits: tuple[int, int] | None = None
+    plan: BitWidthPlan | None = None
+
+    def __post_init__(self) -> None:
+        for field, wanted in (("bits", self.mode == "uniform"), ("plan", self.mode == "plan")):
+            given = getattr(self, field) is not None
+            if given != wanted:
+                verb = "needs" if wanted else "takes no"
+                raise ConfigError(
+                    f"Variant {self.name!r} of mode {self.mode!r} {verb} {field}; 'uniform' takes "
+                    "bits, 'plan' takes a plan, 'float' and 'adaqat' take neither."
+                )
+
+    @classmethod
+    def named(cls, name: str, plan: BitWidthPlan | None = None) -> Self:
+        """Return the variant that ``name`` stands for: float, learned, ``w4a4``, or a plan's.
+
+        Raises:
+            ConfigError: ``name`` is none of these and ``plan`` is not given.
+        """
+        if plan is not None:
+            return cls(name, "plan", plan=plan)
+        if name == "float":
+            return cls(name, "float")
+        if name == "learned":
+            return cls(name, "adaqat")
+        match = re.fullmatch(r"w(\d{1,2})a(\d{1,2})", name)
+        if match is None:
+            raise ConfigError(
+                f"Variant {name!r} must be 'float', 'learned' or uniform widths such as 'w4a4'; "
+                "give a plan to train at widths of your own."
+            )
+        return cls(name, "uniform", bits=(int(match[1]), int(match[2])))
+
+
+def config_digest(config: RunConfig, variant: Variant) -> str:
+    """Return the digest of everything that decides a training's outcome.
+
+    Sections that the training does not read (build, compare, quant in full precision, adaqat
+    unless the widths are learned) are left out, so that changing them asks for no new training.
+    """
+    body = config.model_dump(mode="json")
+    sections = ["seed", "network", "data", "train"]
+    if variant.mode != "float":
+        sections.append("quant")
+    if variant.mode == "adaqat":
+        sections.append("adaqat")
+    return digest_of(
+        {
+            **{name: body[name] for name in sections},
+            "mode": variant.mode,
+            "bits": variant.bits,
+            "plan": variant.plan.digest() if variant.plan is not None else None,
+        }
+    )

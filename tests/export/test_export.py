@@ -1,0 +1,154 @@
+"""From a finished training to a verified artifact."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from adaqat_hw.errors import ConfigError, ExportMismatch
+from adaqat_hw.export import export, read_bits
+from adaqat_hw.schema import BitWidthPlan, QonnxArtifact, RunConfig, sha256_file
+
+# Stages do not import each other; a test may use what another stage writes.
+from adaqat_hw.train import Variant, train
+
+MakeConfig = Callable[..., RunConfig]
+
+
+@pytest.fixture(scope="session")
+def trained(run_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    for network in ("mlp", "demo-cnn"):
+        train(run_config(network), Variant.named("learned"), folder / network)
+    train(run_config(), Variant.named("float"), folder / "float")
+    return folder
+
+
+@pytest.mark.parametrize("network", ["mlp", "demo-cnn"])
+def test_an_export_is_verified_on_the_whole_test_set(
+    run_config: MakeConfig, trained: Path, tmp_path: Path, network: str
+) -> None:
+    started = time.process_time()
+    events: list[dict[str, Any]] = []
+    artifact = export(run_config(network), trained / network, tmp_path, progress=events.append)
+    assert time.process_time() - started < 15
+    assert {p.name for p in tmp_path.iterdir()} == {"artifact.json", "golden.npz", "model.onnx"}
+    assert QonnxArtifact.read(tmp_path / "artifact.json") == artifact
+    assert artifact.sha256 == sha256_file(tmp_path / "model.onnx")
+    assert artifact.golden_sha256 == sha256_file(tmp_path / "golden.npz")
+    assert (artifact.samples, artifact.argmax_agreement) == (360, 1.0)
+    assert artifact.max_abs_error is not None
+    assert artifact.max_abs_error < 1e-4
+    plan = BitWidthPlan.read(trained / network / "plan.json")
+    assert artifact.plan_digest == plan.digest()
+    assert artifact.bits_in_graph == plan.layers
+    assert [b.node for b in read_bits(tmp_path / "model.onnx")] == [r.layer for r in plan.layers]
+    assert artifact.input_quant is not None
+    assert (artifact.input_quant.bits, artifact.input_quant.signed) == (8, True)
+    assert artifact.input_quant.scale == pytest.approx(1 / 128)
+    assert {"torch", "brevitas", "qonnx", "onnx"} <= set(artifact.tool_versions)
+    assert events[-1]["done"] == 360
+
+
+def test_golden_vectors_hold_inputs_logits_and_labels(
+    run_config: MakeConfig, trained: Path, tmp_path: Path
+) -> None:
+    export(run_config(), trained / "mlp", tmp_path, samples=50)
+    with np.load(tmp_path / "golden.npz") as golden:
+        assert golden["inputs"].shape == (50, 1, 8, 8)
+        assert golden["logits"].shape == (50, 10)
+        assert [golden[k].dtype for k in ("inputs", "logits", "labels")] == [
+            np.float32,
+            np.float32,
+            np.int64,
+        ]
+        assert (golden["logits"].argmax(1) == golden["labels"]).mean() > 0.5
+
+
+def test_a_sample_limit_is_recorded(run_config: MakeConfig, trained: Path, tmp_path: Path) -> None:
+    assert export(run_config(), trained / "mlp", tmp_path, samples=7).samples == 7
+    with pytest.raises(ConfigError, match="samples = 0 must be at least 1"):
+        export(run_config(), trained / "mlp", tmp_path, samples=0)
+
+
+def test_full_precision_cannot_be_exported(
+    run_config: MakeConfig, trained: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"in full precision .*export a variant with bit-widths"):
+        export(run_config(), trained / "float", tmp_path)
+
+
+def test_an_unfinished_training_is_named(run_config: MakeConfig, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"result\.json' does not exist"):
+        export(run_config(), tmp_path / "none", tmp_path / "out")
+
+
+def test_an_edited_plan_is_refused(run_config: MakeConfig, trained: Path, tmp_path: Path) -> None:
+    source = tmp_path / "train"
+    shutil.copytree(trained / "mlp", source)
+    plan = BitWidthPlan.read(source / "plan.json")
+    rows = [plan.layers[0].model_copy(update={"weight_bits": 3}), *plan.layers[1:]]
+    plan.model_copy(update={"layers": tuple(rows)}).write(source / "plan.json")
+    with pytest.raises(ConfigError, match=r"changed after training .*train at the edited plan"):
+        export(run_config(), source, tmp_path / "out")
+
+
+def test_another_network_or_damaged_weights_are_refused(
+    run_config: MakeConfig, trained: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"is of network 'mlp', the configuration names 'demo-c"):
+        export(run_config("demo-cnn"), trained / "mlp", tmp_path / "out")
+    narrow = run_config(options={"hidden": [8, 8]})
+    with pytest.raises(ConfigError, match=r"checkpoint\.pt' does not fit this network"):
+        export(narrow, trained / "mlp", tmp_path / "out")
+    source = tmp_path / "train"
+    shutil.copytree(trained / "mlp", source)
+    data = (source / "checkpoint.pt").read_bytes()
+    (source / "checkpoint.pt").write_bytes(data[: len(data) // 2])
+    with pytest.raises(ConfigError, match=r"checkpoint\.pt' is damaged.*delete it"):
+        export(run_config(), source, tmp_path / "out")
+
+
+def test_a_graph_with_other_bits_leaves_no_artifact(
+    run_config: MakeConfig, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from adaqat_hw.export import stage
+
+    export(run_config(), trained / "mlp", tmp_path)
+    write = stage.write_qonnx
+
+    def wrong(net: Any, path: Path) -> None:
+        net.weight_widths["fc2"].set(7)
+        write(net, path)
+
+    monkeypatch.setattr(stage, "write_qonnx", wrong)
+    with pytest.raises(ExportMismatch, match=r"Layer 'fc2' has weight_bits = 7 in the exported"):
+        export(run_config(), trained / "mlp", tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {"golden.npz", "model.onnx"}
+
+
+def test_a_graph_that_decides_differently_leaves_no_artifact(
+    run_config: MakeConfig, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from adaqat_hw.export import stage
+
+    run = stage.run_graph
+    monkeypatch.setattr(stage, "run_graph", lambda *a, **k: -run(*a, **k))
+    with pytest.raises(ExportMismatch, match=r"differently from PyTorch on \d+ of 360 test"):
+        export(run_config(), trained / "mlp", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_callers_random_state_is_left_alone(
+    run_config: MakeConfig, trained: Path, tmp_path: Path
+) -> None:
+    state = torch.get_rng_state()
+    export(run_config(), trained / "mlp", tmp_path, samples=1)
+    assert torch.equal(torch.get_rng_state(), state)

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adaqat_hw.errors import ExportMismatch
+from adaqat_hw.export.verify import compare_logits, require_agreement
+
+
+def test_equal_logits_agree() -> None:
+    logits = np.eye(4, dtype=np.float32)
+    agreement = compare_logits(logits, logits.copy())
+    assert (agreement.samples, agreement.max_abs_error, agreement.argmax_agreement) == (4, 0.0, 1.0)
+    require_agreement(agreement)
+
+
+def test_another_decision_is_a_mismatch_with_counts() -> None:
+    expected = np.asarray([[1.0, 0.0], [0.0, 1.0], [2.0, 0.0]])
+    found = np.asarray([[1.0, 0.0], [0.5, 0.25], [2.0, 0.0]])
+    agreement = compare_logits(expected, found)
+    assert agreement.argmax_agreement == pytest.approx(2 / 3)
+    assert agreement.mismatches == 1
+    with pytest.raises(ExportMismatch, match=r"on 1 of 3 test samples .* error 0\.75"):
+        require_agreement(agreement)
+
+
+def test_a_tie_is_counted_but_no_mismatch() -> None:
+    expected = np.asarray([[1.0, 1.0 - 1e-7], [3.0, 0.0]])
+    found = np.asarray([[1.0 - 1e-7, 1.0], [3.0, 0.0]])
+    agreement = compare_logits(expected, found)
+    assert (agreement.mismatches, agreement.ties, agreement.argmax_agreement) == (0, 1, 0.5)
+    require_agreement(agreement)
+
+
+def test_logits_that_are_no_numbers_are_a_mismatch() -> None:
+    expected = np.asarray([[1.0, 0.0]])
+    with pytest.raises(ExportMismatch, match="differently"):
+        require_agreement(compare_logits(expected, np.asarray([[np.nan, 0.0]])))
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(2, 12))
+def test_agreement_counts_what_differs(seed: int, rows: int, classes: int) -> None:
+    rng = np.random.default_rng(seed)
+    expected, found = rng.normal(size=(2, rows, classes))
+    agreement = compare_logits(expected, found)
+    differing = int((expected.argmax(1) != found.argmax(1)).sum())
+    assert agreement.mismatches + agreement.ties == differing
+    assert agreement.argmax_agreement == pytest.approx(1 - differing / rows)

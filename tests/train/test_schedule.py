@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adaqat_hw.errors import ConfigError
+from adaqat_hw.schema import AdaqatConfig, TrainConfig
+from adaqat_hw.train.schedule import make_schedule
+
+
+@given(epochs=st.integers(1, 300), batch=st.integers(1, 512), samples=st.integers(2, 60_000))
+def test_the_cosine_falls_from_lr_towards_zero(epochs: int, batch: int, samples: int) -> None:
+    schedule = make_schedule(TrainConfig(epochs=epochs, batch_size=batch, lr=0.1), samples)
+    assert schedule.steps == epochs * max(1, samples // batch)
+    assert schedule.lr_at(0) == pytest.approx(0.1)
+    rates = [schedule.lr_at(s) for s in (0, schedule.steps // 2, schedule.steps - 1)]
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] >= 0
+    assert schedule.lr_at(schedule.steps) == pytest.approx(0, abs=1e-12)
+
+
+def test_widths_move_between_warm_up_and_freeze_only() -> None:
+    adaqat = AdaqatConfig(warmup_epochs=2, freeze_at=0.5)
+    schedule = make_schedule(TrainConfig(epochs=10, batch_size=10), 35, adaqat)
+    assert schedule.steps_per_epoch == 3
+    moving = [s for s in range(schedule.steps) if schedule.widths_may_move(s)]
+    assert moving == list(range(6, 15))
+
+
+def test_a_batch_larger_than_the_data_is_one_step() -> None:
+    assert make_schedule(TrainConfig(epochs=2, batch_size=64), 10).steps == 2
+
+
+def test_a_warm_up_that_reaches_the_freeze_is_refused() -> None:
+    adaqat = AdaqatConfig(warmup_epochs=5, freeze_at=0.5)
+    with pytest.raises(ConfigError, match=r"warmup_epochs = 5 .* no bit-width could ever move"):
+        make_schedule(TrainConfig(epochs=10), 1000, adaqat)
+
+
+def test_one_sample_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"has 1 samples; batch norm needs at least 2"):
+        make_schedule(TrainConfig(), 1)
