@@ -22,7 +22,9 @@ def test_imports_point_one_way():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("command", [("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy",)])
+@pytest.mark.parametrize(
+    "command", [("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy",)]
+)
 def test_static_checks_are_clean(command):
     done = run(str(Path(sys.executable).parent / command[0]), *command[1:])
     assert done.returncode == 0, done.stdout + done.stderr
@@ -49,9 +51,7 @@ def test_an_unknown_name_is_refused():
 
 def test_every_package_is_packaged():
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    found = {
-        ".".join(path.parent.relative_to(ROOT).parts) for path in PACKAGE.rglob("__init__.py")
-    }
+    found = {".".join(path.parent.relative_to(ROOT).parts) for path in PACKAGE.rglob("__init__.py")}
     assert found == {name for name in listed if "_bundled" not in name}
 
 

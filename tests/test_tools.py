@@ -27,7 +27,9 @@ def test_path_is_searched(tmp_path, monkeypatch):
 
 def test_a_missing_program_says_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ToolNotFound, match="'nothing-here' was not found.*install it or set VAR_X"):
+    with pytest.raises(
+        ToolNotFound, match=r"'nothing-here' was not found.*install it or set VAR_X"
+    ):
         tools.find_program("nothing-here", variable="VAR_X", hint="install it")
 
 

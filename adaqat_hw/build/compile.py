@@ -75,9 +75,7 @@ def layer_rows(
     return rows, tuple(loose)
 
 
-def finn_estimate(
-    graph: HardwareGraph, folder: Path, variant: str, version: str
-) -> ResourceReport:
+def finn_estimate(graph: HardwareGraph, folder: Path, variant: str, version: str) -> ResourceReport:
     """Return FINN's own resource estimate of the graph, per layer and in total."""
     costs = {node.name: node.estimate for node in graph.nodes}
     rows, loose = layer_rows(graph, costs.__getitem__)

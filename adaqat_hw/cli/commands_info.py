@@ -121,28 +121,40 @@ def boards(as_json: AsJson = False) -> None:
     if as_json:
         print_json({"boards": [board.model_dump(mode="json") for board in rows]})
         return
-    columns = ["board", "part", "LUT", "FF", "DSP", "BRAM 18k", "URAM", "clock", "source"]
+    columns = ["board", "part", "LUT", "FF", "DSP", "BRAM 18k", "URAM", "clock"]
     cells = [
-        [b.name, b.part, f"{b.lut:,}", f"{b.ff:,}", f"{b.dsp:,}", f"{b.bram_18k:,}", f"{b.uram:,}"]
-        + [f"{b.default_clock_ns:g} ns", b.source]
+        [
+            *(b.name, b.part),
+            *(f"{n:,}" for n in (b.lut, b.ff, b.dsp, b.bram_18k, b.uram)),
+            f"{b.default_clock_ns:g} ns",
+        ]
         for b in rows
     ]
-    out.print(table("Boards (add one: hw/boards/<name>.toml)", columns, cells))
+    out.print(table("Boards", columns, cells))
+    for board in rows:
+        out.print(f"{board.name}: {board.source}", markup=False, highlight=False)
 
 
 def doctor(as_json: AsJson = False) -> None:
     """Say what is installed, which version, what is missing and what to do about it."""
     found = checks()
     if as_json:
-        print_json({"ok": all(c.ok for c in found if c.required), "checks": [vars(c) for c in found]})
+        print_json(
+            {"ok": all(c.ok for c in found if c.required), "checks": [vars(c) for c in found]}
+        )
     else:
         marks = {True: "[green]ok[/]", False: "[red]missing[/]"}
         cells = [
-            [marks[c.ok] if c.ok or c.required else "[yellow]absent[/]", c.name]
-            + [c.version or "-", c.needed_for, "" if c.ok else c.remedy]
+            [
+                marks[c.ok] if c.ok or c.required else "[yellow]absent[/]",
+                *(c.name, c.version or "-", c.needed_for),
+            ]
             for c in found
         ]
-        out.print(table("", ["", "what", "version", "needed for", "what to do"], cells))
+        out.print(table("", ["", "what", "version", "needed for"], cells))
+        for c in found:
+            if not c.ok:
+                out.print(f"{c.name}: {c.remedy}", markup=False, highlight=False)
     if not all(c.ok for c in found if c.required):
         raise typer.Exit(3)
 

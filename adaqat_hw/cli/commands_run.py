@@ -170,9 +170,9 @@ def build(
     variant: Annotated[str, typer.Option(help="Which variant of the run.")] = "learned",
     frames: Annotated[int, typer.Option(help="Frames simulated without stalls.")] = 100,
     synthesize: Annotated[bool, typer.Option(help="Synthesize with Yosys.")] = True,
-    output: Annotated[
-        Path, typer.Option("--runs", help="Where builds of QONNX files go.")
-    ] = Path("runs"),
+    output: Annotated[Path, typer.Option("--runs", help="Where builds of QONNX files go.")] = Path(
+        "runs"
+    ),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -297,7 +297,9 @@ def sweep(
     base = load_config(config, tuple(overrides or ()))
     folders: list[Path] = []
     for combination in itertools.product(*axes):
-        suffix = "-".join(text.split("=")[0].split(".")[-1] + text.split("=")[1] for text in combination)
+        suffix = "-".join(
+            text.split("=")[0].split(".")[-1] + text.split("=")[1] for text in combination
+        )
         safe = "".join(c if c.isalnum() or c in "._-" else "_" for c in suffix)
         items = (*(overrides or ()), *combination, f'name="{base.name}-{safe}"')
         made = load_config(config, items)

@@ -11,7 +11,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-out = Console(soft_wrap=True)
+# Wider than a terminal's default, so that tables in files and pipes keep their rows whole.
+PIPE_WIDTH = 160
+
+out = Console(soft_wrap=True, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 err = Console(stderr=True, soft_wrap=True)
 
 
@@ -29,7 +32,7 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
     """Return a plain table; cells may hold rich markup."""
     made = Table(title=title, title_justify="left", header_style="bold")
     for column in columns:
-        made.add_column(column)
+        made.add_column(column, no_wrap=True)
     for row in rows:
         made.add_row(*row)
     return made

@@ -42,7 +42,9 @@ def checks() -> list[Check]:
     for name, stage in packages.items():
         version = tools.package_version(name)
         rows.append(
-            Check(name, version is not None, version, stage, f"pip install {name}, or install again")
+            Check(
+                name, version is not None, version, stage, f"pip install {name}, or install again"
+            )
         )
     rows.append(_program("g++", tools.cxx, "simulation"))
     rows.append(_program("make", tools.make, "simulation"))

@@ -133,7 +133,9 @@ def ensure_export(
         from adaqat_hw.export import export
 
         progress.start(title)
-        artifact = export(config, source, folder, progress=lambda e: progress.note(str(e)))
+        artifact = export(
+            config, source, folder, progress=lambda event: progress.note(str(event.get("text", "")))
+        )
         files = ["artifact.json", artifact.file, *([artifact.golden] if artifact.golden else [])]
         stamp(folder, inputs, files)
     run.note("export", variant=variant, sha256=artifact.sha256)

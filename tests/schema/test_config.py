@@ -84,7 +84,9 @@ def test_bits_round_trip(weights, acts):
     assert parse_bits(f"{weights}/{acts}") == (weights, acts)
 
 
-@pytest.mark.parametrize("text", ["", "3", "3/", "/4", "3/4/5", "0/4", "3/33", "-3/4", "3.5/4", "a/b"])
+@pytest.mark.parametrize(
+    "text", ["", "3", "3/", "/4", "3/4/5", "0/4", "3/33", "-3/4", "3.5/4", "a/b"]
+)
 def test_nonsense_bits_are_refused(text):
     with pytest.raises(ValueError, match="must"):
         parse_bits(text)

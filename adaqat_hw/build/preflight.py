@@ -1,0 +1,299 @@
+"""Judge a QONNX file before FINN starts: every layer that nothing can build, all at once."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from adaqat_hw.errors import UnsupportedNetwork
+from adaqat_hw.qonnx_file import load_qonnx
+
+MAC_OPS = ("Conv", "MatMul", "Gemm")
+MAX_ACT_BITS = 8
+MAX_WEIGHT_BITS = 16
+_QUANT = ("Quant", "IntQuant")
+# Operators that carry values on without computing with them.
+_PASS = ("Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Dropout",
+         "MaxPool", "Pad")  # fmt: skip
+_SUPPORTED = {*MAC_OPS, *_QUANT, *_PASS, "BatchNormalization", "Relu", "Constant"}
+_ELEMENTWISE = ("Add", "Sub", "Mul", "Div")
+_NO_POOL = "average pooling has no RTL yet; use max pooling"
+_NO_ACTIVATION = "this activation function has no RTL; use ReLU with a quantizer after it"
+_SOFTWARE = "it belongs into software; end the network with its logits"
+_REASONS = {
+    **dict.fromkeys(("AveragePool", "GlobalAveragePool", "ReduceMean", "Trunc"), _NO_POOL),
+    **dict.fromkeys(("Sigmoid", "Tanh", "Gelu", "Erf", "HardSwish", "LeakyRelu"), _NO_ACTIVATION),
+    **dict.fromkeys(("Softmax", "LogSoftmax", "TopK", "ArgMax"), _SOFTWARE),
+    "BipolarQuant": "values of -1 and +1 have no RTL; use 2 bits or more",
+    "Concat": "a concatenation has no RTL yet",
+    "ConvTranspose": "a transposed convolution has no RTL yet",
+}
+_SAFE_NAME = re.compile(r"[A-Za-z0-9_./:\-\[\]() ]{1,200}")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One reason why a network cannot be built; ``layer`` names the node or tensor."""
+
+    layer: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.layer}: {self.reason}"
+
+
+def require_buildable(path: Path) -> None:
+    """Raise UnsupportedNetwork with all problems of a QONNX file, if it has any.
+
+    Raises:
+        ConfigError: the file is missing, truncated or no ONNX model.
+        UnsupportedNetwork: layers that nothing can build, all of them named.
+    """
+    problems = find_problems(load_qonnx(path))
+    if problems:
+        listed = "\n".join(f"  - {problem}" for problem in problems)
+        noun = "problem" if len(problems) == 1 else "problems"
+        raise UnsupportedNetwork(
+            f"{str(path)!r} cannot be built as hardware, {len(problems)} {noun}:\n{listed}"
+        )
+
+
+def find_problems(model: onnx.ModelProto) -> list[Problem]:
+    """List everything about a QONNX graph that nothing can build; empty when all is well."""
+    graph = _Graph(model.graph)
+    problems = _interface(graph)
+    for index, node in enumerate(model.graph.node):
+        check = _CHECKS.get(node.op_type, _check_operator)
+        if not graph.is_constant(node):
+            place = _place(node, index)
+            problems += [Problem(place, reason) for reason in check(graph, node)]
+    return list(dict.fromkeys([*problems, *_names(model.graph)]))
+
+
+class _Graph:
+    """Look-ups in an ONNX graph; what depends on constants only counts as constant."""
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self.proto = graph
+        self.values: dict[str, NDArray[Any]] = {
+            x.name: numpy_helper.to_array(x) for x in graph.initializer
+        }
+        self.producer = {name: node for node in graph.node for name in node.output}
+        self.consumers: dict[str, list[onnx.NodeProto]] = {}
+        self.constant = {"", *self.values}
+        for node in graph.node:
+            for name in node.input:
+                self.consumers.setdefault(name, []).append(node)
+            if node.op_type == "Constant":
+                value = _attributes(node).get("value")
+                if isinstance(value, onnx.TensorProto):
+                    self.values[node.output[0]] = numpy_helper.to_array(value)
+            # The shape of a tensor is constant even where the tensor is not.
+            if node.op_type == "Shape" or all(name in self.constant for name in node.input):
+                self.constant.update(node.output)
+        outer = [x for x in graph.input if x.name not in self.values]
+        self.inputs = outer
+
+    def is_constant(self, node: onnx.NodeProto) -> bool:
+        """Tell whether a node computes with constants only (a weight quantizer is none)."""
+        return node.op_type not in (*_QUANT, "BipolarQuant") and all(
+            name in self.constant for name in node.output
+        )
+
+    def source(self, tensor: str, through: tuple[str, ...]) -> onnx.NodeProto | None:
+        """Follow first inputs up through operators; return the node where that ends."""
+        node = self.producer.get(tensor)
+        while node is not None and node.op_type in through and node.input:
+            node = self.producer.get(node.input[0])
+        return node
+
+
+def _interface(graph: _Graph) -> list[Problem]:
+    problems = []
+    names = [x.name for x in graph.inputs]
+    if len(names) != 1:
+        problems.append(Problem("inputs", f"there are {len(names)} {names!r}; one is possible"))
+    outputs = [x.name for x in graph.proto.output]
+    if len(outputs) != 1:
+        problems.append(
+            Problem("outputs", f"there are {len(outputs)} {outputs!r}; one is possible")
+        )
+    for value in graph.inputs:
+        shape = value.type.tensor_type.shape.dim
+        dims = [d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in shape]
+        where = f"input {value.name!r}"
+        if not dims or any(not isinstance(d, int) or d < 1 for d in dims):
+            problems.append(
+                Problem(
+                    where, f"its shape {dims!r} is dynamic; export with fixed sizes and batch 1"
+                )
+            )
+        elif dims[0] != 1:
+            problems.append(Problem(where, f"its shape {dims!r} has a batch; export with batch 1"))
+        if len(graph.inputs) == 1 and (fault := _input_fault(graph, value.name)) is not None:
+            problems.append(Problem(where, fault))
+    if not any(n.op_type in MAC_OPS for n in graph.proto.node):
+        problems.append(Problem("network", "it has no convolution and no linear layer"))
+    return problems
+
+
+def _input_fault(graph: _Graph, tensor: str) -> str | None:
+    while True:
+        readers = graph.consumers.get(tensor, [])
+        if len(readers) == 1 and readers[0].op_type in _PASS and readers[0].op_type != "MaxPool":
+            tensor = readers[0].output[0]
+            continue
+        break
+    if len(readers) == 1 and readers[0].op_type in _QUANT:
+        return None
+    found = ", ".join(sorted({n.op_type for n in readers})) or "nothing"
+    return f"it goes into {found} instead of one quantizer; quantize the network's input"
+
+
+def _check_operator(graph: _Graph, node: onnx.NodeProto) -> list[str]:
+    if node.op_type in _SUPPORTED:
+        return []
+    return [_REASONS.get(node.op_type, f"the operator {node.op_type!r} has no RTL")]
+
+
+def _check_elementwise(graph: _Graph, node: onnx.NodeProto) -> list[str]:
+    if any(name in graph.constant for name in node.input):
+        return []
+    if node.op_type == "Add":
+        return ["an addition of two tensors (skip connection) has no RTL yet; leave it out"]
+    return [f"{node.op_type} of two tensors has no RTL"]
+
+
+def _check_quant(graph: _Graph, node: onnx.NodeProto) -> list[str]:
+    if len(node.input) != 4:
+        return [f"a quantizer has 4 inputs and this one {len(node.input)}"]
+    of_weights = node.input[0] in graph.constant
+    what = "weights" if of_weights else "activations"
+    reasons = []
+    scale, zero, bits = (graph.values.get(name) for name in node.input[1:4])
+    if scale is None or bits is None or zero is None:
+        return ["its scale, zero point or width is computed at run time; freeze them for export"]
+    if np.any(zero != 0):
+        reasons.append(f"its zero point is {_short(zero)}; only 0 is possible")
+    if not np.all(np.isfinite(scale)) or np.any(scale <= 0):
+        reasons.append(f"its scale is {_short(scale)}; it must be positive")
+    if bits.size != 1:
+        return [*reasons, f"it has {bits.size} widths; one is possible"]
+    width = float(bits.reshape(-1)[0])
+    limit = MAX_WEIGHT_BITS if of_weights else MAX_ACT_BITS
+    if not math.isfinite(width) or width != int(width) or width < 1:
+        return [*reasons, f"its width is {width:g} bits; it must be a whole number of bits"]
+    if width > limit:
+        reasons.append(f"its {what} have {width:g} bits; at most {limit} are possible")
+    attributes = _attributes(node)
+    if width == 1 and attributes.get("signed", 1):
+        reasons.append(f"its {what} have 1 bit with a sign; use 2 bits or more")
+    rounding = attributes.get("rounding_mode", b"ROUND")
+    if not of_weights and rounding not in (b"ROUND", "ROUND"):
+        reasons.append(f"it rounds by {_text(rounding)!r}; only 'ROUND' is possible")
+    return reasons
+
+
+def _check_mac(graph: _Graph, node: onnx.NodeProto) -> list[str]:
+    reasons = []
+    data, weights = node.input[0], node.input[1]
+    if weights not in graph.constant:
+        return ["its weights are not constant"]
+    if data in graph.constant:
+        return ["its first input is constant; the weights must be the second"]
+    if not _is_quant(graph.source(weights, ("Transpose", "Reshape", "Identity"))):
+        reasons.append("its weights are not quantized")
+    if not _is_quant(graph.source(data, _PASS)):
+        reasons.append("its input is not quantized; put a quantizer before it")
+    attributes = _attributes(node)
+    if node.op_type == "Conv":
+        groups = int(attributes.get("group", 1))
+        kernel = list(attributes.get("kernel_shape", ()))
+        if groups != 1:
+            reasons.append(
+                f"a depthwise or grouped convolution (groups={groups}) has no RTL yet; use groups=1"
+            )
+        if len(kernel) not in (0, 2):
+            reasons.append(f"a convolution with the kernel {kernel!r} has no RTL; use 2-D")
+    if node.op_type == "Gemm":
+        odd = {k: attributes[k] for k in ("alpha", "beta") if attributes.get(k, 1.0) != 1.0}
+        if odd or attributes.get("transA", 0):
+            reasons.append("Gemm must have alpha = beta = 1 and transA = 0")
+    return reasons
+
+
+def _check_relu(graph: _Graph, node: onnx.NodeProto) -> list[str]:
+    readers = graph.consumers.get(node.output[0], [])
+    if readers and all(n.op_type in _QUANT for n in readers):
+        return []
+    return ["no quantizer follows this ReLU directly; put one right after it"]
+
+
+def _check_max_pool(graph: _Graph, node: onnx.NodeProto) -> list[str]:
+    attributes = _attributes(node)
+    reasons = []
+    if attributes.get("ceil_mode", 0):
+        reasons.append("max pooling with ceil_mode has no RTL")
+    if any(d != 1 for d in attributes.get("dilations", ())):
+        reasons.append("max pooling with dilation has no RTL")
+    if any(attributes.get("pads", ())):
+        reasons.append("max pooling with padding has no RTL")
+    if len(attributes.get("kernel_shape", (0, 0))) != 2:
+        reasons.append("only 2-D max pooling has RTL")
+    return reasons
+
+
+_CHECKS: dict[str, Callable[[_Graph, onnx.NodeProto], list[str]]] = {
+    **dict.fromkeys(MAC_OPS, _check_mac),
+    **dict.fromkeys(_QUANT, _check_quant),
+    **dict.fromkeys(_ELEMENTWISE, _check_elementwise),
+    "Relu": _check_relu,
+    "MaxPool": _check_max_pool,
+}
+
+
+def _names(graph: onnx.GraphProto) -> list[Problem]:
+    """Layer names become rows of reports and comments in Verilog: plain text, each once."""
+    problems = []
+    names = [n.name for n in graph.node if n.op_type in MAC_OPS and n.name]
+    for name in dict.fromkeys(names):
+        if not _SAFE_NAME.fullmatch(name) or ".." in name:
+            problems.append(
+                Problem(
+                    f"layer {name[:60]!r}",
+                    "its name may hold letters, digits, spaces and _./:-[]() only, at most 200",
+                )
+            )
+        if names.count(name) > 1:
+            problems.append(Problem(f"layer {name!r}", "several layers have this name"))
+    return problems
+
+
+def _place(node: onnx.NodeProto, index: int) -> str:
+    return f"{node.op_type} {node.name!r}" if node.name else f"{node.op_type} (node {index})"
+
+
+def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    return {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+
+
+def _is_quant(node: onnx.NodeProto | None) -> bool:
+    return node is not None and node.op_type in _QUANT
+
+
+def _short(values: NDArray[Any]) -> str:
+    flat = values.reshape(-1)
+    return f"{flat[0]:g}" if flat.size == 1 else f"between {flat.min():g} and {flat.max():g}"
+
+
+def _text(value: object) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

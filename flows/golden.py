@@ -1,0 +1,204 @@
+"""Golden frames: what FINN's own integer graph computes, before it becomes hardware."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ends import logits, quantize_inputs
+from flow_state import FlowError, FlowState, Refused
+from numpy.typing import NDArray
+from record import GOLDEN_FILE, save_arrays
+
+from adaqat_hw.schema import SoftwareEnds, sha256_file, write_atomic
+
+MAX_REAL = 128
+RANDOM_FRAMES = 16
+RELATIVE_TOLERANCE = 1e-3
+# A value exactly between two levels may round either way, because FINN turns rounding to even
+# into thresholds; this fraction of the real frames may differ for it.
+MAX_DEVIATING = 0.02
+_CHUNK = 16
+
+
+@dataclass(frozen=True)
+class RealFrames:
+    """Frames of the export's golden file: float inputs and logits, and labels."""
+
+    inputs: NDArray[np.float32]
+    logits: NDArray[np.float32]
+    labels: NDArray[np.int64]
+
+
+def make_golden(state: FlowState) -> None:
+    """Execute the integer graph on real, random and extreme frames; write ``golden.npz``.
+
+    Raises:
+        FlowError: the scaled outputs do not reproduce the network's own logits.
+    """
+    ends = state.ends
+    if ends is None:
+        raise FlowError("the software ends are unknown")
+    real = read_real(state)
+    sets: list[tuple[str, NDArray[np.int64], NDArray[np.int64]]] = []
+    if real is not None:
+        sets.append(("real", quantize_inputs(ends, real.inputs), real.labels))
+    seed = zlib.crc32(state.request.model_sha256.encode())
+    for kind, frames in (("random", random_frames(ends, seed)), ("extreme", extreme_frames(ends))):
+        sets.append((kind, frames, np.full(len(frames), -1, dtype=np.int64)))
+    inputs = np.concatenate([frames for _, frames, _ in sets])
+    results = execute(state.integer_model, inputs)
+    if real is not None:
+        report = compare_logits(logits(ends, results[: len(real.inputs)]), real.logits)
+        path = state.folder / "reports" / "golden_check.json"
+        write_atomic(path, json.dumps(report, indent=1) + "\n")
+        refuse_deviation(report)
+    else:
+        state.remark("There are no golden frames, so the logits were not compared.")
+    save_arrays(
+        state.folder / GOLDEN_FILE,
+        {
+            "inputs": inputs,
+            "outputs": results,
+            "kinds": np.concatenate([np.full(len(f), kind, dtype="U8") for kind, f, _ in sets]),
+            "labels": np.concatenate([labels for _, _, labels in sets]),
+        },
+    )
+
+
+def read_real(state: FlowState) -> RealFrames | None:
+    """Read up to ``MAX_REAL`` frames of ``request.golden``, or None when there is none.
+
+    Raises:
+        Refused: the file is missing, changed, or not of this network.
+    """
+    request = state.request
+    if request.golden is None:
+        return None
+    path = Path(request.golden)
+    if not path.is_file():
+        raise Refused([f"The golden file {request.golden!r} does not exist; export again."])
+    if request.golden_sha256 is not None and sha256_file(path) != request.golden_sha256:
+        raise Refused(
+            [f"The golden file {request.golden!r} was changed after the export; export again."]
+        )
+    with np.load(path) as arrays:
+        if missing := [k for k in ("inputs", "logits") if k not in arrays]:
+            raise Refused([f"The golden file {request.golden!r} lacks {missing!r}."])
+        inputs, expected = arrays["inputs"][:MAX_REAL], arrays["logits"][:MAX_REAL]
+        labels = arrays["labels"][:MAX_REAL] if "labels" in arrays else np.full(len(inputs), -1)
+    if len(inputs) == 0 or inputs.shape[1:] != state.input_shape[1:]:
+        raise Refused(
+            [
+                f"The golden inputs have the shape {inputs.shape!r}; the network takes "
+                f"{state.input_shape[1:]!r}."
+            ]
+        )
+    return RealFrames(inputs.astype(np.float32), expected, labels.astype(np.int64))
+
+
+def random_frames(ends: SoftwareEnds, seed: int) -> NDArray[np.int64]:
+    """Draw frames over the whole input range."""
+    low, high = _range(ends)
+    shape = (RANDOM_FRAMES, *ends.input_shape)
+    return np.random.default_rng(seed).integers(low, high, size=shape, endpoint=True)
+
+
+def extreme_frames(ends: SoftwareEnds) -> NDArray[np.int64]:
+    """Return all-lowest, all-highest, and both checkerboards of the two."""
+    low, high = _range(ends)
+    parity = np.indices(ends.input_shape).sum(axis=0) % 2
+    frames = [
+        np.full(ends.input_shape, low),
+        np.full(ends.input_shape, high),
+        np.where(parity == 0, low, high),
+        np.where(parity == 0, high, low),
+    ]
+    return np.stack(frames).astype(np.int64)
+
+
+def execute(model: Any, inputs: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Execute the integer graph on (n, ...) frames, batched where the graph allows it."""
+    batch = min(_CHUNK, len(inputs))
+    batched = _batched(model, inputs[:batch]) if batch > 1 else None
+    if batched is None:
+        return np.concatenate([_run(model, inputs[k : k + 1]) for k in range(len(inputs))])
+    found = []
+    for start in range(0, len(inputs), batch):
+        chunk = inputs[start : start + batch]
+        padded = np.concatenate([chunk, np.repeat(chunk[-1:], batch - len(chunk), axis=0)])
+        found.append(_run(batched, padded)[: len(chunk)])
+    return np.concatenate(found)
+
+
+def compare_logits(found: NDArray[np.float64], expected: NDArray[Any]) -> dict[str, Any]:
+    """Compare logits frame by frame, relative to the largest expected logit."""
+    wanted = np.asarray(expected, dtype=np.float64).reshape(len(expected), -1)
+    if wanted.shape != found.shape:
+        raise Refused(
+            [
+                f"The golden logits have the shape {wanted.shape!r}; the accelerator puts out "
+                f"{found.shape!r}."
+            ]
+        )
+    scale = max(float(np.max(np.abs(wanted))), 1e-12)
+    deviation = np.max(np.abs(found - wanted), axis=1) / scale
+    return {
+        "frames": len(wanted),
+        "tolerance": RELATIVE_TOLERANCE,
+        "frames_outside": int(np.sum(deviation > RELATIVE_TOLERANCE)),
+        "max_relative_deviation": float(np.max(deviation)),
+        "argmax_agreement": float(np.mean(found.argmax(axis=1) == wanted.argmax(axis=1))),
+    }
+
+
+def refuse_deviation(report: dict[str, Any]) -> None:
+    """Raise FlowError when more frames deviate than rounding of ties explains."""
+    allowed = max(1, int(MAX_DEVIATING * report["frames"]))
+    if report["frames"] == 1:
+        allowed = 0
+    if report["frames_outside"] > allowed:
+        raise FlowError(
+            f"the integer graph does not compute the network: {report['frames_outside']} of "
+            f"{report['frames']} golden frames deviate by more than {RELATIVE_TOLERANCE:g} of the "
+            f"largest logit (most: {report['max_relative_deviation']:.3g})"
+        )
+
+
+def _range(ends: SoftwareEnds) -> tuple[int, int]:
+    bits, narrow = ends.input_dtype.bits, int(ends.input_narrow)
+    if not ends.input_dtype.signed:
+        return 0, 2**bits - 1 - narrow
+    return -(2 ** (bits - 1)) + narrow, 2 ** (bits - 1) - 1
+
+
+def _run(model: Any, frames: NDArray[np.int64]) -> NDArray[np.int64]:
+    from qonnx.core.onnx_exec import execute_onnx
+
+    source, target = model.graph.input[0].name, model.graph.output[0].name
+    values = execute_onnx(model, {source: frames.astype(np.float32)})[target]
+    integers = np.rint(values).astype(np.int64)
+    if not np.array_equal(integers, values):
+        raise FlowError("the integer graph put out values that are not integers")
+    return integers
+
+
+def _batched(model: Any, frames: NDArray[np.int64]) -> Any:
+    """Return the graph for a batch, or None where it does not compute the same frame by frame."""
+    from copy import deepcopy
+
+    from qonnx.transformation.change_batchsize import ChangeBatchSize
+    from qonnx.transformation.infer_shapes import InferShapes
+
+    try:
+        wide = deepcopy(model).transform(ChangeBatchSize(len(frames))).transform(InferShapes())
+        found = _run(wide, frames)
+    except Exception:  # a graph that cannot be batched is executed frame by frame
+        return None
+    singles = [_run(model, frames[k : k + 1]) for k in (0, len(frames) - 1)]
+    same = all(np.array_equal(found[k], s[0]) for k, s in zip((0, -1), singles, strict=True))
+    return wide if same else None

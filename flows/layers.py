@@ -1,0 +1,145 @@
+"""Map hardware nodes to the network's layers, by weights first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from flow_state import FlowState, MacLayer
+from network import signature
+from numpy.typing import NDArray
+
+WEIGHTED_OPS = ("MVAU", "VVAU")
+_OWNED_BY_CONSUMER = (
+    "FMPadding",
+    "ConvolutionInputGenerator",
+    "StreamingFIFO",
+    "StreamingDataWidthConverter",
+)
+_PASS_UPSTREAM = (*_OWNED_BY_CONSUMER, "Pool", "Thresholding")
+
+
+def base_op(op_type: str) -> str:
+    """Return FINN's op type without its backend suffix."""
+    return op_type.removesuffix("_rtl").removesuffix("_hls")
+
+
+def map_layers(state: FlowState) -> None:
+    """Fill ``state.layer_of`` for every node of ``state.model``.
+
+    MVAUs are matched by their weights; one that matches none gets the next free layer in graph
+    order, with a remark. Max pools get ``maxpool<k>``, k counting from 0.
+    """
+    model = state.model
+    weighted = [n for n in model.graph.node if base_op(n.op_type) in WEIGHTED_OPS]
+    found, guessed = match_layers([_weights(model, n) for n in weighted], state.layers)
+    named: dict[str, str | None] = {n.name: name for n, name in zip(weighted, found, strict=True)}
+    for node, name, guess in zip(weighted, found, guessed, strict=True):
+        if guess:
+            state.remark(
+                f"{node.name} was counted into layer {name!r} by its position: no layer of the "
+                "file has its weights."
+            )
+    pools = [n.name for n in model.graph.node if base_op(n.op_type) == "Pool"]
+    named.update({name: f"maxpool{k}" for k, name in enumerate(pools)})
+    state.layer_of = {n.name: _layer(model, n, named) for n in model.graph.node}
+
+
+def match_layers(
+    matrices: list[NDArray[Any] | None], layers: list[MacLayer]
+) -> tuple[list[str | None], list[bool]]:
+    """Match weight matrices to layers.
+
+    Args:
+        matrices: (output channels, weights per channel) of each hardware node in graph order,
+            None where it has no constant weights.
+        layers: the network's layers in graph order.
+
+    Returns:
+        The layer of each node (None when there are more nodes than layers), and whether it was
+        found by position instead of by weights.
+    """
+    free = list(layers)
+    found: list[str | None] = [None] * len(matrices)
+    for index, matrix in enumerate(matrices):
+        if matrix is None:
+            continue
+        wanted = signature(matrix)
+        layer = next((x for x in free if _same(x.signature, wanted)), None)
+        if layer is not None:
+            free.remove(layer)
+            found[index] = layer.name
+    guessed = [name is None for name in found]
+    for index, name in enumerate(found):
+        if name is None and free:
+            found[index] = free.pop(0).name
+    return found, [g and found[k] is not None for k, g in enumerate(guessed)]
+
+
+def nearest_layer(state: FlowState, node: Any) -> str | None:
+    """Return the last multiply-accumulate layer before ``node``, whatever lies between."""
+    seen, queue = set(), [node]
+    while queue:
+        current = queue.pop(0)
+        if current.name in seen:
+            continue
+        seen.add(current.name)
+        if base_op(current.op_type) in WEIGHTED_OPS and state.layer_of.get(current.name):
+            return state.layer_of[current.name]
+        queue += [p for x in current.input if (p := state.model.find_producer(x)) is not None]
+    return None
+
+
+def _same(ours: NDArray[np.int64] | None, theirs: NDArray[np.int64]) -> bool:
+    """Compare signatures; lowering a grouped convolution pads channels with zeros."""
+    if ours is None or ours.shape[0] != theirs.shape[0] or ours.shape[1] > theirs.shape[1]:
+        return False
+    padded = np.zeros_like(theirs)
+    padded[:, : ours.shape[1]] = ours
+    return bool(np.array_equal(padded, theirs))
+
+
+def _weights(model: Any, node: Any) -> NDArray[Any] | None:
+    """Return (output channels, weights per channel); MVAUs keep (MW, MH), VVAUs (C, 1, k, k)."""
+    weights = model.get_initializer(node.input[1])
+    if weights is None:
+        return None
+    if base_op(node.op_type) == "VVAU":
+        return np.asarray(weights).reshape(weights.shape[0], -1)
+    return np.asarray(weights).T
+
+
+def _layer(model: Any, node: Any, named: dict[str, str | None]) -> str | None:
+    if node.name in named:
+        return named[node.name]
+    if base_op(node.op_type) in _OWNED_BY_CONSUMER:
+        owner = _downstream(model, node, named)
+        return owner if owner is not None else _upstream(model, node, named)
+    if base_op(node.op_type) == "Thresholding":
+        return _upstream(model, node, named)
+    return None
+
+
+def _downstream(model: Any, node: Any, named: dict[str, str | None]) -> str | None:
+    while True:
+        readers = model.find_consumers(node.output[0]) or []
+        if len(readers) != 1:
+            return None
+        node = readers[0]
+        if node.name in named:
+            return named[node.name]
+        if base_op(node.op_type) == "Thresholding":
+            return _upstream(model, node, named)
+        if base_op(node.op_type) not in _OWNED_BY_CONSUMER:
+            return None
+
+
+def _upstream(model: Any, node: Any, named: dict[str, str | None]) -> str | None:
+    """Follow the first input up to an MVAU; pools on the way are passed."""
+    while base_op(node.op_type) in _PASS_UPSTREAM:
+        node = model.find_producer(node.input[0])
+        if node is None:
+            return None
+        if base_op(node.op_type) in WEIGHTED_OPS:
+            return named.get(node.name)
+    return None

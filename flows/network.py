@@ -1,0 +1,153 @@
+"""Read from a QONNX file what the later steps cannot know any more: layers and input quantizer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from flow_state import InputQuantizer, MacLayer, Refused
+from numpy.typing import NDArray
+from onnx import helper
+
+MAC_OPS = ("Conv", "MatMul", "Gemm")
+_QUANT_OPS = ("Quant", "IntQuant")
+_MOVES = ("Transpose", "Reshape", "Flatten", "Identity", "Squeeze", "Unsqueeze")
+
+
+def mac_layers(model: Any, names: tuple[str, ...]) -> list[MacLayer]:
+    """List the multiply-accumulate layers in graph order.
+
+    Args:
+        model: ModelWrapper of the file as it was written.
+        names: their names where they are known, else the nodes' names are used.
+
+    Raises:
+        Refused: ``names`` are not as many as the layers.
+    """
+    nodes = [n for n in model.graph.node if n.op_type in MAC_OPS]
+    if names and len(names) != len(nodes):
+        raise Refused(
+            [
+                f"The request names {len(names)} layers {list(names)!r} but the file has "
+                f"{len(nodes)} multiply-accumulate nodes; export the network again."
+            ]
+        )
+    layers = []
+    for index, node in enumerate(nodes):
+        name = names[index] if names else node.name or f"{node.op_type.lower()}{index}"
+        layers.append(MacLayer(name, node.op_type, _layer_signature(model, node)))
+    return layers
+
+
+def signature(columns: NDArray[Any]) -> NDArray[np.int64]:
+    """Sort the absolute integer weights of each output channel, largest first.
+
+    Args:
+        columns: (output channels, weights per channel) integer weights.
+    """
+    return -np.sort(-np.abs(np.rint(columns).astype(np.int64)), axis=1)
+
+
+def input_quantizer(model: Any, tensor: str) -> InputQuantizer:
+    """Return the quantizer that the network's input runs into.
+
+    Raises:
+        Refused: there is none, or not one that integers can replace.
+    """
+    while True:
+        readers = model.find_consumers(tensor) or []
+        if len(readers) == 1 and readers[0].op_type in _MOVES:
+            tensor = readers[0].output[0]
+            continue
+        quants = [n for n in readers if n.op_type in _QUANT_OPS]
+        break
+    if len(quants) != 1 or len(readers) != 1:
+        found = ", ".join(n.op_type for n in readers) or "nothing"
+        raise Refused(
+            [
+                f"The network's input goes into {found}, not into one quantizer; put a "
+                "quantizer of at most 8 bits at the input and export again."
+            ]
+        )
+    quant = quants[0]
+    scale, zero, bits = (_constant(model, quant.input[k]) for k in (1, 2, 3))
+    if scale is None or zero is None or bits is None or scale.size != 1 or np.any(zero != 0):
+        raise Refused(
+            [
+                f"Input quantizer {quant.name!r} must have one constant scale and the zero point "
+                "0; export again with a per-tensor symmetric input quantizer."
+            ]
+        )
+    flags = {a.name: helper.get_attribute_value(a) for a in quant.attribute}
+    return InputQuantizer(
+        scale=float(scale.reshape(-1)[0]),
+        bits=int(bits.reshape(-1)[0]),
+        signed=bool(flags.get("signed", 1)),
+        narrow=bool(flags.get("narrow", 0)),
+    )
+
+
+def _constant(model: Any, tensor: str) -> NDArray[Any] | None:
+    value = model.get_initializer(tensor)
+    if value is not None:
+        return np.asarray(value)
+    producer = model.find_producer(tensor)
+    if producer is None:
+        return None
+    if producer.op_type == "Constant":
+        from onnx import numpy_helper
+
+        return numpy_helper.to_array(helper.get_attribute_value(producer.attribute[0]))
+    if producer.op_type == "Identity":
+        return _constant(model, producer.input[0])
+    return None
+
+
+def _layer_signature(model: Any, node: Any) -> NDArray[np.int64] | None:
+    weights = _integer_weights(model, node.input[1])
+    if weights is None:
+        return None
+    flags = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    if node.op_type == "Conv":
+        return signature(weights.reshape(weights.shape[0], -1))
+    if weights.ndim != 2:
+        return None
+    rows_are_inputs = node.op_type == "MatMul" or not flags.get("transB", 0)
+    return signature(weights.T if rows_are_inputs else weights)
+
+
+def _integer_weights(model: Any, tensor: str) -> NDArray[np.float64] | None:
+    """Evaluate a weight tensor as integers: value of the Quant node divided by its scale."""
+    producer = model.find_producer(tensor)
+    if producer is None:
+        return None
+    if producer.op_type == "Transpose":
+        inner = _integer_weights(model, producer.input[0])
+        if inner is None:
+            return None
+        flags = {a.name: helper.get_attribute_value(a) for a in producer.attribute}
+        return np.transpose(inner, flags.get("perm"))
+    if producer.op_type not in (*_QUANT_OPS, "BipolarQuant"):
+        return None
+    values = [_constant(model, x) for x in producer.input]
+    if any(v is None for v in values):
+        return None
+    weights = np.asarray(values[0], dtype=np.float64)
+    scale = np.asarray(values[1], dtype=np.float64)
+    if producer.op_type == "BipolarQuant":
+        return np.where(weights >= 0, 1.0, -1.0)
+    from qonnx.custom_op.general.quant import quant
+
+    flags = {a.name: helper.get_attribute_value(a) for a in producer.attribute}
+    rounding = flags.get("rounding_mode", b"ROUND").decode()
+    # In float32 as the network computes it: float64 would round some ties the other way.
+    quantized = quant(
+        np.asarray(values[0], dtype=np.float32),
+        np.asarray(values[1], dtype=np.float32),
+        np.asarray(values[2], dtype=np.float32),
+        np.asarray(values[3], dtype=np.float32),
+        bool(flags.get("signed", 1)),
+        bool(flags.get("narrow", 0)),
+        rounding,
+    )
+    return np.asarray(quantized, dtype=np.float64) / scale

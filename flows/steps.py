@@ -1,0 +1,178 @@
+"""The flow as a list of steps, in order. FINN's own steps are called, never copied."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+
+import choose
+import codegen
+import ends
+import folding
+import golden
+import network
+import record
+import support
+import workarounds
+from flow_state import FlowError, FlowState, Refused
+from layers import map_layers
+
+from adaqat_hw.schema import BuildRequest, sha256_file, write_atomic
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: what it is called in records, and what it does to the state."""
+
+    name: str
+    run: Callable[[FlowState], None]
+
+
+def steps_of(request: BuildRequest) -> list[Step]:
+    """Return the steps for a request."""
+    listed = [
+        Step("load", _load),
+        Step("qonnx_to_finn", _finn_step("step_qonnx_to_finn")),
+        Step("tidy_up", _finn_step("step_tidy_up")),
+        Step("streamline", _finn_step("step_streamline")),
+        Step("cut_ends", _cut_ends),
+        Step("convert_to_hw", _finn_step("step_convert_to_hw")),
+        Step("check_supported", _check_supported),
+        Step("minimize_bit_width_initial", _finn_step("step_minimize_bit_width_initial")),
+        Step("create_dataflow_partition", _finn_step("step_create_dataflow_partition")),
+        Step("choose_implementations", _choose),
+        Step("specialize_layers", _specialize),
+        Step("folding", _fold),
+        Step("minimize_bit_width", _finn_step("step_minimize_bit_width")),
+        Step("generate_estimate_reports", _estimate),
+    ]
+    if request.goal == "rtl":
+        listed += [
+            Step("insert_streams", codegen.insert_streams),
+            Step("generate_rtl", codegen.generate_rtl),
+        ]
+    return [*listed, Step("golden_frames", golden.make_golden), Step("write_records", _write)]
+
+
+def _load(state: FlowState) -> None:
+    path = Path(state.request.model)
+    if not path.is_file():
+        raise Refused([f"QONNX file {state.request.model!r} does not exist; export again."])
+    if sha256_file(path) != state.request.model_sha256:
+        raise Refused(
+            [f"QONNX file {state.request.model!r} was changed after the export; export again."]
+        )
+    workarounds.prepare_environment(state.scratch)
+    workarounds.load_finn()
+    from qonnx.core.modelwrapper import ModelWrapper
+
+    model = ModelWrapper(str(path))
+    inputs = workarounds.move_overloaded_inputs(model)
+    if len(inputs) != 1 or len(model.graph.output) != 1:
+        raise Refused(
+            [
+                f"The network has {len(inputs)} inputs {inputs!r} and {len(model.graph.output)} "
+                "outputs; the accelerator has one of each."
+            ]
+        )
+    workarounds.declare_opset(model)
+    state.input_name = inputs[0]
+    state.input_shape = tuple(model.get_tensor_shape(inputs[0]) or ())
+    state.layers = network.mac_layers(model, state.request.layers)
+    state.quantizer = network.input_quantizer(model, inputs[0])
+    state.model = model
+    state.config = _finn_config(state)
+
+
+def _finn_config(state: FlowState) -> object:
+    import finn.builder.build_dataflow_config as finn_config
+
+    config = finn_config.DataflowBuildConfig(
+        output_dir=str(state.scratch / "out"),
+        synth_clk_period_ns=state.request.clock_ns,
+        fpga_part=state.request.part,
+        target_fps=state.request.target_fps,
+        standalone_thresholds=True,  # embedded thresholds exist in HLS only
+        generate_outputs=[finn_config.DataflowOutputType.ESTIMATE_REPORTS],
+        save_intermediate_models=False,
+        auto_fifo_depths=False,  # FINN sizes FIFOs with the Vivado simulator only
+    )
+    for folder in (config.get_report_directory(), config.get_intermediate_models_directory()):
+        folder.mkdir(parents=True, exist_ok=True)
+    return config
+
+
+def _finn_step(name: str) -> Callable[[FlowState], None]:
+    def run(state: FlowState) -> None:
+        from finn.builder.build_dataflow_steps import build_dataflow_step_lookup
+
+        state.model = build_dataflow_step_lookup[name](state.model, state.config)
+
+    return run
+
+
+def _cut_ends(state: FlowState) -> None:
+    ends.cut_ends(state)
+    state.integer_model = deepcopy(state.model)
+
+
+def _check_supported(state: FlowState) -> None:
+    problems = support.unsupported_nodes(state)
+    if problems:
+        raise Refused(problems)
+
+
+def _choose(state: FlowState) -> None:
+    map_layers(state)
+    choose.choose_all(state)
+
+
+def _specialize(state: FlowState) -> None:
+    """Let FINN pick RTL or HLS variants, and carry the choices over to the new names."""
+    chosen = [state.choices.get(n.name) for n in state.model.graph.node]
+    _finn_step("step_specialize_layers")(state)
+    nodes = list(state.model.graph.node)
+    if len(nodes) != len(chosen):
+        raise FlowError(f"specialising made {len(nodes)} nodes of {len(chosen)}")
+    state.choices = {n.name: c for n, c in zip(nodes, chosen, strict=True) if c is not None}
+    map_layers(state)
+    wrong = [
+        f"Layer {state.layer_of.get(n.name)!r} cannot be built with impl='dsp': FINN's own check "
+        "turned its RTL version down."
+        for n in nodes
+        if n.name in state.choices
+        and state.choices[n.name].impl == "dsp"
+        and not n.op_type.endswith("_rtl")
+    ]
+    if wrong:
+        raise Refused(wrong)
+
+
+def _fold(state: FlowState) -> None:
+    folding.unfold(state)
+    if state.request.target_fps is not None:
+        _finn_step("step_target_fps_parallelization")(state)
+    elif not state.request.folding:
+        state.remark(
+            "Neither target_fps nor folding was given: every node has PE = SIMD = 1, the "
+            "smallest and slowest accelerator."
+        )
+    folding.apply_folding(state)
+
+
+def _estimate(state: FlowState) -> None:
+    _finn_step("step_generate_estimate_reports")(state)
+    target = state.folder / "reports"
+    target.mkdir(parents=True, exist_ok=True)
+    for path in sorted(state.config.get_report_directory().glob("*.json")):
+        shutil.copyfile(path, target / path.name)
+
+
+def _write(state: FlowState) -> None:
+    body = {"layer_of": state.layer_of, "notes": state.notes}
+    write_atomic(state.folder / "reports" / "layers.json", json.dumps(body, indent=1) + "\n")
+    record.write_records(state)
