@@ -1,0 +1,313 @@
+"""Synthesize a module for 7-series or UltraScale+ with Yosys, in a child process, cached.
+
+Yosys stands above Vivado in LUTs: it does not pack two small LUTs into one and infers few
+shift registers. :mod:`adaqat_hw.rtl.cells` says what is counted as what.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from adaqat_hw import tools
+from adaqat_hw.errors import ConfigError, StageFailed, ToolNotFound
+from adaqat_hw.resources import hw_dir
+from adaqat_hw.rtl.cells import count_cells
+from adaqat_hw.rtl.verilog_names import require_file_name, require_identifier
+from adaqat_hw.rtl.yosys_process import run_yosys
+from adaqat_hw.schema import Resources, sha256_file, write_atomic
+
+Family = Literal["xc7", "xcup"]
+
+_STAGE = "synthesize"
+_FORMAT = 1  # of a cache entry; raise it when the way of counting changes
+_DEFAULT_TIMEOUT_S = 1800.0
+_READ = (
+    "--allow-use-before-declare",  # FINN's sources do
+    "--ignore-timing",
+    "--ignore-assertions",
+    "--error-limit 0",
+    "-Wno-unconnected-output-port",
+)
+_SYNTH = ("-flatten", "-noiopad", "-noclkbuf", "-nodsp")
+# Yosys 0.70, UltraScale+: its library of distributed RAMs offers shapes that its own mapping
+# file refuses. Delete the second attempt when this message no longer comes.
+_LUTRAM_FAULT = "invalid OPTION_ABITS/WIDTH combination"
+_NO_LUTRAM = "-nolutram"
+_FORGET_RAM_STYLE = "setattr -unset ram_style -unset RAM_STYLE t:$mem* m:*"  # else it rules
+_NO_LUTRAM_NOTE = (
+    "synthesized with -nolutram: Yosys has no mapping for one of the distributed RAMs on this "
+    "family; memories became flip-flops or block RAM"
+)
+_OUTPUT = "cells.json"
+_STUBS = ("dsp48e1.v", "dsp48e2.v", "lut6_2.v")
+
+
+@dataclass(frozen=True)
+class SynthesisResult:
+    """Resources of one synthesized module.
+
+    Attributes:
+        resources: counted as :mod:`adaqat_hw.rtl.cells` says.
+        cells: every cell type of the netlist with its count.
+        lut_memory: the LUTs of ``resources`` that are distributed RAM or shift registers.
+        unknown: cell types that were not counted because they are not known.
+        notes: what was done differently, in sentences.
+        seconds: wall-clock time of the synthesis, of the original one where cached.
+        yosys_version: version of Yosys.
+        log: its output.
+        cached: whether the result was found in the cache.
+    """
+
+    resources: Resources
+    cells: dict[str, int]
+    lut_memory: int
+    unknown: dict[str, int]
+    notes: tuple[str, ...]
+    seconds: float
+    yosys_version: str
+    log: Path
+    cached: bool
+
+
+@dataclass(frozen=True)
+class SynthesisJob:
+    """One call of :func:`synthesize` for :func:`synthesize_many`; ``name`` is for progress."""
+
+    name: str
+    sources: Sequence[Path]
+    top: str
+    family: Family
+    dsp: bool
+    data_files: Mapping[str, Path] = field(default_factory=dict)
+
+
+def synthesize(
+    sources: Sequence[Path],
+    top: str,
+    *,
+    family: Family,
+    dsp: bool,
+    data_files: Mapping[str, Path] | None = None,
+    cache: Path | None = None,
+    timeout_s: float = _DEFAULT_TIMEOUT_S,
+) -> SynthesisResult:
+    """Synthesize ``top`` out of context and count its cells, or find it in the cache.
+
+    Yosys never infers DSPs by itself here, so a LUT design stays one.
+
+    Args:
+        sources: Verilog and SystemVerilog files, packages first.
+        top: the top module.
+        family: ``"xc7"`` (7-series) or ``"xcup"`` (UltraScale+).
+        dsp: take the DSP primitives that FINN's MVAU instantiates, and count them; False takes
+            its behavioural description instead, which then is built of LUTs.
+        data_files: files that ``$readmemh`` reads, by the name the RTL uses.
+        cache: folder of results; ``tools.cache_dir()/"synthesis"`` when None.
+        timeout_s: give up after this many seconds.
+
+    Raises:
+        ConfigError: an unknown family, a file that does not exist, a name that is none.
+        ToolNotFound: pyosys is not installed.
+        StageFailed: Yosys reported an error, crashed, was killed or took too long.
+    """
+    job = SynthesisJob(top, sources, top, family, dsp, dict(data_files or {}))
+    return _synthesize(job, cache, timeout_s, None)
+
+
+def synthesize_many(
+    jobs: Iterable[SynthesisJob],
+    *,
+    cache: Path | None = None,
+    timeout_s: float = _DEFAULT_TIMEOUT_S,
+    workers: int = 2,
+    progress: Callable[[str, SynthesisResult, int, int], None] | None = None,
+) -> dict[str, SynthesisResult]:
+    """Synthesize several modules, ``workers`` processes at a time.
+
+    Args:
+        jobs: what to synthesize; their names must differ.
+        cache: as for :func:`synthesize`.
+        timeout_s: as for :func:`synthesize`, for each job.
+        workers: processes at a time.
+        progress: called as ``progress(name, result, done, total)`` in the caller's thread.
+
+    Returns:
+        The results by job name, in the order of the jobs.
+
+    Raises:
+        ConfigError: two jobs of one name, or fewer than one worker.
+        StageFailed: the first job that failed; the others are stopped.
+    """
+    listed = list(jobs)
+    names = [job.name for job in listed]
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ConfigError(f"Two synthesis jobs are named {twice!r}; their names must differ.")
+    if workers < 1:
+        raise ConfigError(f"The number of workers is {workers!r}; at least 1 is needed.")
+    done: dict[str, SynthesisResult] = {}
+    stop = threading.Event()
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        running: dict[Future[SynthesisResult], str] = {
+            pool.submit(_synthesize, job, cache, timeout_s, stop): job.name for job in listed
+        }
+        waiting = set(running)
+        try:
+            while waiting:
+                finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    name = running[future]
+                    done[name] = future.result()
+                    if progress is not None:
+                        progress(name, done[name], len(done), len(listed))
+        except BaseException:
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return {name: done[name] for name in names}
+
+
+def _synthesize(
+    job: SynthesisJob, cache: Path | None, timeout_s: float, stop: threading.Event | None
+) -> SynthesisResult:
+    version = _check(job, timeout_s)
+    folder = (cache or tools.cache_dir() / "synthesis").resolve()
+    stubs = [hw_dir() / "synth" / name for name in _STUBS] if job.dsp else []
+    sources = [*stubs, *job.sources]
+    key = _key(job, sources, version)
+    entry, log = folder / f"{key}.json", folder / f"{key}.log"
+    found = _from_cache(entry, log)
+    if found is not None:
+        return found
+    files = {path.name: path for path in sources} | dict(job.data_files)
+    started = time.monotonic()
+
+    def attempt(*extra: str) -> str:
+        script = _script(job, list(files)[: len(sources)], extra)
+        try:
+            return run_yosys(script, files, _OUTPUT, log=log, timeout_s=timeout_s, stop=stop)
+        except StageFailed as failure:
+            stage = f"{_STAGE} {job.name!r} for {job.family}"
+            raise StageFailed(stage, failure.reason, failure.log) from failure
+
+    notes: tuple[str, ...] = ()
+    try:
+        text = attempt()
+    except StageFailed as failure:
+        if _LUTRAM_FAULT not in failure.reason:
+            raise
+        text = attempt(_NO_LUTRAM)
+        notes = (_NO_LUTRAM_NOTE,)
+    body = {
+        "cells": _cells(text, job.top, log),
+        "notes": list(notes),
+        "seconds": round(time.monotonic() - started, 2),
+        "yosys_version": version,
+    }
+    write_atomic(entry, json.dumps({"body": body, "sha256": _digest(body)}, indent=1) + "\n")
+    return _result(body, log, cached=False)
+
+
+def yosys_version() -> str:
+    """Return the version of the installed pyosys; raise ToolNotFound when there is none."""
+    version = tools.package_version("pyosys")
+    if version is None:
+        raise ToolNotFound("Yosys is not installed; pip install pyosys==0.70.")
+    return version
+
+
+def _check(job: SynthesisJob, timeout_s: float) -> str:
+    """Check a job's fields and return the version of Yosys."""
+    if job.family not in get_args(Family):
+        raise ConfigError(
+            f"The family is {job.family!r}; allowed are {', '.join(get_args(Family))}."
+        )
+    if timeout_s <= 0:
+        raise ConfigError(f"The time limit is {timeout_s!r} s; it must be positive.")
+    require_identifier(job.top, "The top module's name")
+    if not job.sources:
+        raise ConfigError(f"There are no source files for {job.top!r}.")
+    names = [*(path.name for path in job.sources), *job.data_files]
+    for name in names:
+        require_file_name(name, "The name of a file to synthesize")
+        if names.count(name) > 1:
+            raise ConfigError(f"Two files for {job.top!r} are named {name!r}; names must differ.")
+    for path in (*job.sources, *job.data_files.values()):
+        if not path.is_file():
+            raise ConfigError(f"The file {str(path)!r} to synthesize does not exist.")
+    return yosys_version()
+
+
+def _script(job: SynthesisJob, names: Sequence[str], extra: Sequence[str]) -> str:
+    primitives = "--empty-blackboxes" if job.dsp else "-D VERILATOR"
+    read = [*_READ, primitives, "--top", job.top, *names]
+    synth = ["-family", job.family, *_SYNTH, *extra, "-top", job.top]
+    return (
+        f"read_slang {' '.join(read)}\n"
+        f"{_FORGET_RAM_STYLE if _NO_LUTRAM in extra else ''}\n"
+        f"synth_xilinx {' '.join(synth)}\n"
+        f"tee -q -o {_OUTPUT} stat -json -tech xilinx\n"
+    )
+
+
+def _key(job: SynthesisJob, sources: Sequence[Path], version: str) -> str:
+    identity = {
+        "format": _FORMAT,
+        "script": _script(job, [path.name for path in sources], ()),
+        "sources": [(path.name, sha256_file(path)) for path in sources],
+        "data": sorted((name, sha256_file(path)) for name, path in job.data_files.items()),
+        "yosys": version,
+    }
+    return _digest(identity)
+
+
+def _cells(text: str, top: str, log: Path) -> dict[str, int]:
+    """Return the cells by type from Yosys's statistics."""
+    try:
+        found = json.loads(text)["design"]["num_cells_by_type"]
+        return {str(kind): int(count) for kind, count in found.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+        raise StageFailed(
+            _STAGE, f"Yosys's statistics of {top!r} are damaged ({exc!r}).", log
+        ) from exc
+
+
+def _from_cache(entry: Path, log: Path) -> SynthesisResult | None:
+    """Return a cached result; one that is damaged in any way is none."""
+    try:
+        stored = json.loads(entry.read_text(encoding="utf-8"))
+        body = stored["body"]
+        if stored["sha256"] != _digest(body):
+            return None
+        return _result(body, log, cached=True)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _result(body: Mapping[str, Any], log: Path, *, cached: bool) -> SynthesisResult:
+    cells = {str(name): int(count) for name, count in body["cells"].items()}
+    count = count_cells(cells)
+    return SynthesisResult(
+        resources=count.resources,
+        cells=cells,
+        lut_memory=count.lut_memory,
+        unknown=count.unknown,
+        notes=tuple(str(note) for note in body["notes"]),
+        seconds=float(body["seconds"]),
+        yosys_version=str(body["yosys_version"]),
+        log=log,
+        cached=cached,
+    )
+
+
+def _digest(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from adaqat_hw.errors import ConfigError
+from adaqat_hw.rtl.integer_model import IntegerModel
+from adaqat_hw.schema import HardwareGraph, HardwareNode, IntType, Resources, SoftwareEnds, Stream
+
+U4, S12, U2 = (
+    IntType(bits=4, signed=False),
+    IntType(bits=12, signed=True),
+    IntType(bits=2, signed=False),
+)
+
+
+def _node(name: str, op: str, source: Stream, target: Stream, **attributes: Any) -> HardwareNode:
+    return HardwareNode(
+        name=name,
+        op=op,
+        backend="rtl",
+        layer=None,
+        generator="finn",
+        inputs=(source,),
+        outputs=(target,),
+        attributes=attributes,
+        cycles=1,
+        estimate=Resources(),
+    )
+
+
+def _graph(nodes: list[HardwareNode], shape_in: tuple[int, ...], shape_out: tuple[int, ...]) -> Any:
+    return HardwareGraph(
+        network="n",
+        part="p",
+        clock_ns=5,
+        nodes=tuple(nodes),
+        input_stream=nodes[0].inputs[0],
+        output_stream=nodes[-1].outputs[0],
+        ends=SoftwareEnds(
+            input_scale=1,
+            input_dtype=nodes[0].inputs[0].dtype,
+            input_nchw=False,
+            input_shape=shape_in,
+            output_shape=shape_out,
+            output_dtype=nodes[-1].outputs[0].dtype,
+            output_scale=(1,),
+            output_bias=(0,),
+        ),
+        parameters_file="params.npz",
+        parameters_sha256="",
+        golden_file="golden.npz",
+        golden_sha256="",
+        cycles_estimated=1,
+        fps_estimated=1,
+    )
+
+
+def _window(source: Stream, target: Stream, depthwise: int, **more: Any) -> HardwareNode:
+    attributes = {
+        "ConvKernelDim": (2, 2),
+        "IFMDim": (6, 6),
+        "OFMDim": (5, 5),
+        "Stride": (1, 1),
+        "Dilation": (1, 1),
+        "IFMChannels": 2,
+        "depthwise": depthwise,
+        **more,
+    }
+    return _node("swg" + target.name, "ConvolutionInputGenerator", source, target, **attributes)
+
+
+def _cnn() -> tuple[HardwareGraph, dict[str, np.ndarray]]:
+    """Padding, 2x2 convolution, threshold, 2x2 max pool of stride 2, classifier."""
+    a = Stream(name="a", dtype=U4, folded_shape=(1, 4, 4, 1, 2))
+    b = Stream(name="b", dtype=U4, folded_shape=(1, 6, 6, 1, 2))
+    c = Stream(name="c", dtype=U4, folded_shape=(1, 5, 5, 4, 2))
+    d = Stream(name="d", dtype=S12, folded_shape=(1, 5, 5, 4, 1))
+    e = Stream(name="e", dtype=U2, folded_shape=(1, 5, 5, 2, 2))
+    f = Stream(name="f", dtype=U2, folded_shape=(1, 2, 2, 8, 2))
+    g = Stream(name="g", dtype=U2, folded_shape=(1, 2, 2, 2, 2))
+    h = Stream(name="h", dtype=U2, folded_shape=(1, 16, 1))
+    i = Stream(name="i", dtype=S12, folded_shape=(1, 3, 1))
+    nodes = [
+        _node("pad", "FMPadding", a, b, Padding=(1, 1, 1, 1)),
+        _window(b, c, 0),
+        _node("conv", "MVAU", c, d),
+        _node("act", "Thresholding", d, e, out_bias=0),
+        _window(e, f, 1, IFMDim=(5, 5), OFMDim=(2, 2), Stride=(2, 2), IFMChannels=4),
+        _node("pool", "Pool", f, g, KernelSize=(2, 2), Function="MaxPool"),
+        _node("dwc", "StreamingDataWidthConverter", g, h),
+        _node("fc", "MVAU", h, i),
+    ]
+    rng = np.random.default_rng(0)
+    parameters = {
+        "conv__weights": rng.integers(-8, 8, (8, 4)),
+        "act__thresholds": np.sort(rng.integers(-50, 50, (4, 3)), axis=1),
+        "fc__weights": rng.integers(-2, 2, (16, 3)),
+    }
+    return _graph(nodes, (4, 4, 2), (3,)), parameters
+
+
+def _naive(x: np.ndarray, p: dict[str, np.ndarray]) -> list[int]:
+    padded = np.zeros((6, 6, 2), dtype=int)
+    padded[1:5, 1:5] = x
+    act = np.zeros((5, 5, 4), dtype=int)
+    for r, c in np.ndindex(5, 5):
+        conv = padded[r : r + 2, c : c + 2].reshape(-1) @ p["conv__weights"]
+        act[r, c] = [(conv[k] >= p["act__thresholds"][k]).sum() for k in range(4)]
+    pool = act[:4, :4].reshape(2, 2, 2, 2, 4).max(axis=(1, 3))
+    return list((pool.reshape(-1) @ p["fc__weights"]).tolist())
+
+
+def test_a_small_cnn_equals_a_naive_computation() -> None:
+    graph, parameters = _cnn()
+    frames = np.random.default_rng(1).integers(0, 16, (5, 4, 4, 2))
+    frames[0], frames[1] = 0, 15
+    outputs = IntegerModel(graph, parameters).run(frames)
+    assert outputs.shape == (5, 3)
+    assert outputs.dtype == np.int64
+    for frame, got in zip(frames, outputs, strict=True):
+        assert got.tolist() == _naive(frame, parameters)
+
+
+def test_tensors_fill_their_streams() -> None:
+    graph, parameters = _cnn()
+    tensors = IntegerModel(graph, parameters).trace(np.zeros((1, 4, 4, 2), dtype=np.int64))
+    for node in graph.nodes:
+        for stream in (*node.inputs, *node.outputs):
+            assert tensors[stream.name].size == stream.beats * stream.elements
+
+
+def test_an_unknown_operator_is_named() -> None:
+    graph, parameters = _cnn()
+    strange = graph.nodes[2].model_copy(update={"op": "LayerNorm"})
+    nodes = (*graph.nodes[:2], strange, *graph.nodes[3:])
+    with pytest.raises(ConfigError, match=r"'conv' has the operator 'LayerNorm'.*MVAU"):
+        IntegerModel(graph.model_copy(update={"nodes": nodes}), parameters)
+
+
+def test_a_pool_of_other_parallelism_than_its_window_is_refused() -> None:
+    graph, parameters = _cnn()
+    stream = graph.nodes[5].outputs[0].model_copy(update={"folded_shape": (1, 2, 2, 4, 1)})
+    pool = graph.nodes[5].model_copy(update={"outputs": (stream,)})
+    nodes = (*graph.nodes[:5], pool, *graph.nodes[6:])
+    with pytest.raises(ConfigError, match=r"pools 1 channels at a time, but .* sends 2"):
+        IntegerModel(graph.model_copy(update={"nodes": nodes}), parameters)
+
+
+def test_missing_parts_are_named() -> None:
+    graph, parameters = _cnn()
+    frames = np.zeros((1, 4, 4, 2), dtype=np.int64)
+    fewer = {key: value for key, value in parameters.items() if key != "fc__weights"}
+    with pytest.raises(ConfigError, match="Parameter 'fc__weights' of node 'fc' is missing"):
+        IntegerModel(graph, fewer).run(frames)
+    with pytest.raises(ConfigError, match="'conv' reads 'c', which no node before it makes"):
+        IntegerModel(
+            graph.model_copy(update={"nodes": (graph.nodes[0], *graph.nodes[2:])}), parameters
+        )
+    bare = graph.nodes[0].model_copy(update={"attributes": {}})
+    with pytest.raises(ConfigError, match=r"'pad' .* has no attribute 'Padding'"):
+        IntegerModel(graph.model_copy(update={"nodes": (bare, *graph.nodes[1:])}), parameters).run(
+            frames
+        )
+
+
+def test_values_outside_their_type_name_the_node() -> None:
+    graph, parameters = _cnn()
+    model = IntegerModel(graph, {**parameters, "fc__weights": np.full((16, 3), 500)})
+    with pytest.raises(ValueError, match=r"^fc: MVAU output holds"):
+        model.run(np.full((1, 4, 4, 2), 15))
+    declared = graph.nodes[7].model_copy(update={"attributes": {"weight_bits": 8}})
+    narrow = graph.model_copy(update={"nodes": (*graph.nodes[:7], declared)})
+    with pytest.raises(ValueError, match=r"^fc: MVAU weights holds 500"):
+        IntegerModel(narrow, {**parameters, "fc__weights": np.full((16, 3), 500)}).run(
+            np.full((1, 4, 4, 2), 15)
+        )
+    with pytest.raises(ValueError, match="Input frames holds 16"):
+        model.run(np.full((1, 4, 4, 2), 16))
+    with pytest.raises(ValueError, match="Frames must be"):
+        model.run(np.zeros((1, 4, 4), dtype=np.int64))
