@@ -62,14 +62,16 @@ class MvauChoice:
 class FlowState:
     """Everything one run of the flow knows.
 
-    ``model`` is the current graph (qonnx ModelWrapper); ``integer_model`` the integer graph
-    before conversion to hardware layers, the reference of the golden frames.
+    ``model`` is the current graph (qonnx ModelWrapper), ``file_model`` the graph as it was read,
+    ``integer_model`` the integer graph before conversion to hardware layers, the reference of
+    the golden frames.
     """
 
     request: BuildRequest
     folder: Path
     note: Callable[[str], None]
     model: Any = None
+    file_model: Any = None
     config: Any = None
     input_name: str = ""
     input_shape: tuple[int, ...] = ()

@@ -70,7 +70,7 @@ def input_quantizer(model: Any, tensor: str) -> InputQuantizer:
             ]
         )
     quant = quants[0]
-    scale, zero, bits = (_constant(model, quant.input[k]) for k in (1, 2, 3))
+    scale, zero, bits = (constant_of(model, quant.input[k]) for k in (1, 2, 3))
     if scale is None or zero is None or bits is None or scale.size != 1 or np.any(zero != 0):
         raise Refused(
             [
@@ -87,7 +87,8 @@ def input_quantizer(model: Any, tensor: str) -> InputQuantizer:
     )
 
 
-def _constant(model: Any, tensor: str) -> NDArray[Any] | None:
+def constant_of(model: Any, tensor: str) -> NDArray[Any] | None:
+    """Return the value of a constant tensor, or None."""
     value = model.get_initializer(tensor)
     if value is not None:
         return np.asarray(value)
@@ -99,7 +100,7 @@ def _constant(model: Any, tensor: str) -> NDArray[Any] | None:
 
         return numpy_helper.to_array(helper.get_attribute_value(producer.attribute[0]))
     if producer.op_type == "Identity":
-        return _constant(model, producer.input[0])
+        return constant_of(model, producer.input[0])
     return None
 
 
@@ -129,7 +130,7 @@ def _integer_weights(model: Any, tensor: str) -> NDArray[np.float64] | None:
         return np.transpose(inner, flags.get("perm"))
     if producer.op_type not in (*_QUANT_OPS, "BipolarQuant"):
         return None
-    values = [_constant(model, x) for x in producer.input]
+    values = [constant_of(model, x) for x in producer.input]
     if any(v is None for v in values):
         return None
     weights = np.asarray(values[0], dtype=np.float64)

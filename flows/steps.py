@@ -84,6 +84,7 @@ def _load(state: FlowState) -> None:
     state.input_shape = tuple(model.get_tensor_shape(inputs[0]) or ())
     state.layers = network.mac_layers(model, state.request.layers)
     state.quantizer = network.input_quantizer(model, inputs[0])
+    state.file_model = deepcopy(model)
     state.model = model
     state.config = _finn_config(state)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from adaqat_hw.schema import Board, BuildConfig, BuildRequest, QonnxArtifact, sha256_file
 
@@ -37,7 +38,7 @@ def request_from_file(
     )
 
 
-def _common(board: Board, config: BuildConfig) -> dict[str, object]:
+def _common(board: Board, config: BuildConfig) -> dict[str, Any]:
     return {
         "board": board.name,
         "part": board.part,

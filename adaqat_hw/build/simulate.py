@@ -18,7 +18,7 @@ from adaqat_hw.tools import package_versions
 # A frame that takes this many times longer than FINN estimates will never come.
 PATIENCE = 20
 STALL_SEED = 1
-STALL_PROBABILITY = 0.3
+MOST_STALLED = 0.999
 
 
 def simulate_design(
@@ -29,7 +29,9 @@ def simulate_design(
     Args:
         folder: the build's folder, compiled.
         frames: real frames to run without stalls.
-        stall_frames: frames of each kind (real, random and extreme) to run with random stalls.
+        stall_frames: frames of each kind (real, random and extreme) to run with each pattern of
+            random stalls: both streams now and then, a sink that is slower than the accelerator,
+            so that back-pressure reaches every layer, and a source that starves it.
 
     Raises:
         StageFailed: the integer model and FINN's graph differ, the simulation hangs or breaks
@@ -56,24 +58,26 @@ def simulate_design(
     kinds = golden["kinds"].astype(str)
     real = np.flatnonzero(kinds == "real")
     other = np.flatnonzero(kinds != "real")
-    plan = [
-        ("real", real[:frames], False),
-        ("real", real[:stall_frames], True),
-        ("random and extreme", other, False),
-        ("random and extreme", other[:stall_frames], True),
-    ]
     passes = []
     outputs: IntArray | None = None
-    for kind, chosen, stalls in plan:
-        if len(chosen) == 0:
-            continue
-        note(f"{len(chosen)} {kind} frames {'with' if stalls else 'without'} stalls")
-        done, got = _pass(
-            simulator, graph, golden["inputs"][chosen], expected[chosen], stalls, kind
-        )
-        passes.append(done)
-        if kind == "real" and not stalls:
-            outputs = got
+    for kind, chosen in (("real", real), ("random and extreme", other)):
+        for pattern, stall in (("", None), *stall_patterns(graph)):
+            frames_here = chosen[: frames if stall is None else stall_frames]
+            if len(frames_here) == 0:
+                continue
+            note(f"{len(frames_here)} {kind} frames, {pattern or 'no stalls'}")
+            done, got = _pass(
+                simulator,
+                graph,
+                golden["inputs"][frames_here],
+                expected[frames_here],
+                stall,
+                pattern,
+                kind,
+            )
+            passes.append(done)
+            if kind == "real" and stall is None:
+                outputs = got
     result = SimulationResult(
         reference="adaqat_hw.rtl.IntegerModel, equal to FINN's graph on the same frames",
         passes=tuple(passes),
@@ -118,20 +122,36 @@ def _require_equal_to_finn(expected: IntArray, golden: dict[str, IntArray]) -> N
         )
 
 
+def stall_patterns(graph: HardwareGraph) -> list[tuple[str, Stall]]:
+    """Return the stall patterns in words and numbers.
+
+    A stream of few beats per frame must stall long to matter: the slow ones are idle so often
+    that a frame takes twice the accelerator's own time on that stream.
+    """
+    slowest = max(graph.cycles_estimated, graph.input_stream.beats, graph.output_stream.beats)
+
+    def idle(beats: int) -> float:
+        return min(max(1 - beats / (2 * slowest), 0.5), MOST_STALLED)
+
+    return [
+        ("both streams, half the time", Stall(STALL_SEED, 0.5, 0.5)),
+        ("sink twice as slow", Stall(STALL_SEED + 1, 0.0, idle(graph.output_stream.beats))),
+        ("source twice as slow", Stall(STALL_SEED + 2, idle(graph.input_stream.beats), 0.0)),
+    ]
+
+
 def _pass(
     simulator: Simulator,
     graph: HardwareGraph,
     inputs: IntArray,
     expected: IntArray,
-    stalls: bool,
+    stall: Stall | None,
+    pattern: str,
     kind: str,
 ) -> tuple[SimulationPass, IntArray]:
     n = len(inputs)
     source, sink = graph.input_stream, graph.output_stream
     words = pack_words(inputs.reshape(-1, source.elements), source.dtype)
-    stall = None
-    if stalls:
-        stall = Stall(STALL_SEED, STALL_PROBABILITY, STALL_PROBABILITY)
     slowest = max(graph.cycles_estimated, source.beats, sink.beats)
     run = simulator.run(
         words,
@@ -143,14 +163,15 @@ def _pass(
     got = unpack_words(run.words, sink.elements, sink.dtype).reshape(expected.shape)
     differs = np.any(got.reshape(n, -1) != expected.reshape(n, -1), axis=1)
     done = SimulationPass(
-        stalls=stalls,
-        seed=STALL_SEED if stalls else None,
+        stalls=stall is not None,
+        pattern=pattern or None,
+        seed=None if stall is None else stall.seed,
         kind=kind,
         frames=n,
         mismatches=int(differs.sum()),
         cycles=run.cycles,
-        latency_cycles=None if stalls else run.latency_to(sink.beats),
-        cycles_per_frame=None if stalls else run.interval(sink.beats),
+        latency_cycles=None if stall else run.latency_to(sink.beats),
+        cycles_per_frame=None if stall else run.interval(sink.beats),
     )
     return done, got
 

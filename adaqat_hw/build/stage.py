@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import adaqat_hw.rtl
 from adaqat_hw.resources import flows_dir, hw_dir
 from adaqat_hw.run import is_done, stamp, tree_digest
 from adaqat_hw.schema import Board, BuildConfig, BuildRequest
@@ -58,7 +59,7 @@ def build_stages(
     )
     if config.goal != "rtl":
         return
-    rtl = {**flow, "rtl": tree_digest(hw_dir() / "rtl")}
+    rtl = {**flow, "rtl": tree_digest(hw_dir() / "rtl", Path(adaqat_hw.rtl.__file__).parent)}
     frames = {"frames": config.frames, "stall_frames": config.stall_frames}
     yield BuildStage(
         "simulate",

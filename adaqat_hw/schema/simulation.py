@@ -8,6 +8,7 @@ from adaqat_hw.schema._base import Record
 class SimulationPass(Record):
     """One pass over ``frames`` frames, with or without random stalls on both streams.
 
+    ``pattern`` says in words how the streams stalled (None: not at all).
     ``mismatches`` counts frames with any differing output value. ``latency_cycles`` is from
     the first accepted input beat to the last output beat of the first frame,
     ``cycles_per_frame`` the steady-state distance between the last beats of consecutive
@@ -15,6 +16,7 @@ class SimulationPass(Record):
     """
 
     stalls: bool
+    pattern: str | None = None
     seed: int | None
     kind: str
     frames: int
