@@ -1,0 +1,174 @@
+"""Collect a run directory into a RunReport: what exists, and what is missing by name."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from adaqat_hw.cost import bitops, weight_compression
+from adaqat_hw.errors import ConfigError, ReportError
+from adaqat_hw.report.builds import choose, describe, read_build, setting
+from adaqat_hw.report.model import FLOAT, LEARNED, BuildReport, PlanReport, RunReport
+from adaqat_hw.report.records import newest, read_if_there, read_log, width_paths
+from adaqat_hw.run import RunDirectory
+from adaqat_hw.schema import BitWidthPlan, NetworkSpec, QonnxArtifact, RunConfig, TrainResult
+
+
+def collect(run: Path) -> RunReport:
+    """Read everything that a run directory holds; a run may be incomplete.
+
+    Raises:
+        ConfigError: ``run`` is no run directory.
+        ReportError: a record in it is damaged, or two records contradict each other.
+    """
+    directory = RunDirectory(run)
+    config = read_if_there(RunConfig, directory.config)
+    trained = _folders(run / "train")
+    exported = _folders(run / "export")
+    built = _folders(run / "build")
+    if not (trained or exported or built):
+        raise ConfigError(
+            f"{str(run)!r} holds no training, export or build; give a run directory, such as "
+            "runs/demo."
+        )
+    known = sorted({path.name for path in (*trained, *exported)})
+    builds = [read_build(path, known) for path in built]
+    artifacts = {
+        path.name: artifact
+        for path in exported
+        if (artifact := read_if_there(QonnxArtifact, path / "artifact.json")) is not None
+    }
+    chosen, side = choose(builds, artifacts)
+    names = {*known, *(build.variant for build in builds)}
+    plans = tuple(
+        _plan(directory, name, artifacts.get(name), chosen.get(name))
+        for name in sorted(names, key=_order)
+    )
+    return RunReport(
+        name=config.name if config else run.resolve().name,
+        path=run,
+        config=config,
+        plans=plans,
+        side_builds=side,
+        missing=tuple(_missing(plans)),
+        warnings=tuple(_warnings(plans)),
+    )
+
+
+def _folders(parent: Path) -> list[Path]:
+    if not parent.is_dir():
+        return []
+    listed = (p for p in parent.iterdir() if p.is_dir() and not p.name.startswith("."))
+    return sorted(p for p in listed if any(p.glob("*.json*")))
+
+
+def _order(variant: str) -> tuple[int, int, int, str]:
+    uniform = re.fullmatch(r"w(\d+)a(\d+)", variant)
+    if uniform:
+        return (2, -int(uniform[1]), -int(uniform[2]), variant)
+    return ({FLOAT: 0, LEARNED: 1}.get(variant, 3), 0, 0, variant)
+
+
+def _plan(
+    directory: RunDirectory,
+    variant: str,
+    artifact: QonnxArtifact | None,
+    build: BuildReport | None,
+) -> PlanReport:
+    folder = directory.train(variant)
+    train = read_if_there(TrainResult, folder / "result.json")
+    spec = read_if_there(NetworkSpec, folder / "spec.json")
+    plan = read_if_there(BitWidthPlan, folder / "plan.json") if variant != FLOAT else None
+    made = PlanReport(
+        variant=variant,
+        train=train,
+        plan=plan,
+        spec=spec,
+        artifact=artifact,
+        build=build,
+        widths=width_paths(read_log(folder / "log.jsonl"), train.frozen_at if train else {}),
+        written=newest([folder / "result.json"]),
+    )
+    if spec is None or plan is None:
+        return made
+    try:
+        counted, smaller = bitops(spec, plan), weight_compression(spec, plan)
+    except ConfigError as exc:
+        raise ReportError(
+            f"{str(folder / 'plan.json')!r} contradicts 'spec.json' beside it: {exc}"
+        ) from exc
+    return PlanReport(**{**vars(made), "bitops": counted, "compression": smaller})
+
+
+def _missing(plans: tuple[PlanReport, ...]) -> list[str]:
+    listed = []
+    names = {plan.variant for plan in plans}
+    if FLOAT not in names:
+        listed.append("float: no full-precision baseline was trained")
+    if LEARNED not in names:
+        listed.append("learned: no plan was learned")
+    if not any(re.fullmatch(r"w\d+a\d+", name) for name in names):
+        listed.append("uniform plans: none was trained to compare with")
+    for plan in plans:
+        listed += [f"{plan.variant}: {what}" for what in _gaps(plan)]
+    return listed
+
+
+def _gaps(plan: PlanReport) -> list[str]:
+    gaps = []
+    if plan.train is None:
+        gaps.append("training not finished, so no accuracy")
+    if plan.variant == FLOAT:
+        return gaps
+    if plan.plan is None:
+        gaps.append("no bit-width plan")
+    elif plan.bitops is None:
+        gaps.append("no network shapes (spec.json), so no BitOPs")
+    if plan.artifact is None:
+        gaps.append("not exported to QONNX")
+    if plan.build is None:
+        return [*gaps, "not built"]
+    return [*gaps, *build_gaps(plan.build)]
+
+
+def build_gaps(build: BuildReport) -> list[str]:
+    """Return what a build lacks, one clause each."""
+    if build.result is None:
+        return [f"build not finished ({build.folder})"]
+    if build.result.status != "ok":
+        why = build.result.message or "; ".join(build.result.unsupported) or "no message recorded"
+        step = f" at {build.result.failed_step}" if build.result.failed_step else ""
+        return [f"build {build.result.status}{step}: {why}"]
+    gaps = [] if "finn_estimate" in build.resources else ["no FINN estimate"]
+    if build.request is not None and build.request.goal == "estimate":
+        return [*gaps, "built for estimates only: not simulated, not synthesized"]
+    if build.simulation is None:
+        gaps.append("not simulated")
+    if "yosys_synth" not in build.resources:
+        gaps.append("not synthesized with Yosys")
+    return gaps
+
+
+def _warnings(plans: tuple[PlanReport, ...]) -> list[str]:
+    listed = []
+    built = [plan for plan in plans if plan.build is not None]
+    reference = next((p.build for p in built if p.variant == LEARNED), None)
+    for plan in plans:
+        digest = plan.plan.digest() if plan.plan else None
+        if plan.artifact and digest and plan.artifact.plan_digest != digest:
+            listed.append(
+                f"{plan.variant}: the export was made from another plan "
+                f"({plan.artifact.plan_digest}, now {digest}); export and build again."
+            )
+        build = plan.build
+        if build and reference and setting(build) != setting(reference):
+            listed.append(
+                f"{plan.variant}: built for {describe(build)}; the learned plan for "
+                f"{describe(reference)}, so their resources do not compare."
+            )
+        if build and build.simulation and build.simulation.mismatches:
+            listed.append(
+                f"{plan.variant}: {build.simulation.mismatches} simulated frames DIFFER from the "
+                "integer model; do not use this hardware."
+            )
+    return listed

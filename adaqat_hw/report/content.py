@@ -1,0 +1,344 @@
+"""The tables of one run's report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from adaqat_hw.boards import utilisation
+from adaqat_hw.report.builds import describe
+from adaqat_hw.report.model import STAGES, PlanReport, RunReport
+from adaqat_hw.report.tables import Cell, Column, Table, figure, words
+from adaqat_hw.report.text import count, number, percent, ratio, short, times
+from adaqat_hw.schema import LayerBits, Stage
+
+SYNTH: Stage = "yosys_synth"
+ESTIMATE: Stage = "finn_estimate"
+# FINN estimates no flip-flops for most of its layers, so there is little to hold against.
+_COMPARED = ("lut", "dsp", "bram_18k")
+SHOWN = {"lut": "LUT", "ff": "FF", "dsp": "DSP", "bram_18k": "BRAM 18k"}
+
+
+def plan_label(plan: PlanReport) -> str:
+    """Return the plan's name with its widths: ``learned (2-8 / 3-8)``."""
+    if plan.plan is None or not plan.plan.layers:
+        return plan.variant
+    weights = [row.weight_bits for row in plan.plan.layers]
+    acts = [row.act_bits for row in plan.plan.layers]
+    return f"{_span(weights)} / {_span(acts)}"
+
+
+def _span(bits: Sequence[int]) -> str:
+    low, high = min(bits), max(bits)
+    return str(low) if low == high else f"{low}-{high}"
+
+
+def plans_table(run: RunReport) -> Table:
+    """Compare the plans: accuracy, BitOPs, compression, area, fit."""
+    columns = (
+        Column("plan", numeric=False),
+        Column("W / A bits", numeric=False),
+        Column("top-1", "test split"),
+        Column("BitOPs", "per frame"),
+        Column("weights smaller", "inner layers"),
+        *(Column(head, SYNTH) for head in SHOWN.values()),
+        Column("cycles / frame", "simulated"),
+        Column("board", SYNTH, numeric=False),
+    )
+    rows = []
+    for plan in run.plans:
+        blank = plan.variant == "float"
+        inner = plan.compression.inner if plan.compression else None
+        free = plan.build.free_pass if plan.build else None
+        cells = [
+            words(plan.variant),
+            words("float 32" if blank else plan_label(plan)),
+            figure(plan.accuracy, lambda v: percent(v, 2)),
+            _or_dash(blank, figure(plan.bitops.total if plan.bitops else None, short)),
+            _or_dash(blank, figure(inner, times)),
+        ]
+        for name in SHOWN:
+            value = plan.build.total(SYNTH, name) if plan.build else None
+            cells.append(_or_dash(blank, figure(value, count, title=_share(plan, name))))
+        measured = free.cycles_per_frame if free else None
+        cells.append(_or_dash(blank, figure(measured, count)))
+        cells.append(_or_dash(blank, fit_cell(plan)))
+        rows.append(tuple(cells))
+    main = run.main.build if run.main else None
+    note = f"Build asked for: {describe(main)}." if main else ""
+    return Table("plans", "Plans compared", columns, tuple(rows), note)
+
+
+def _or_dash(blank: bool, cell: Cell) -> Cell:
+    return Cell("-", title="full precision is not built") if blank else cell
+
+
+def used(plan: PlanReport, stage: Stage = SYNTH) -> dict[str, float | None] | None:
+    """Return the fraction of the board that each resource takes, or None when unknown."""
+    build = plan.build
+    if build is None or build.board is None or stage not in build.resources:
+        return None
+    return utilisation(build.resources[stage].total, build.board)
+
+
+def over(plan: PlanReport, stage: Stage = SYNTH) -> list[str]:
+    """Return what of the board the plan exceeds, such as ``LUT 132 %``."""
+    shares = used(plan, stage) or {}
+    return [
+        f"{SHOWN.get(name, name.upper())} " + (percent(share, 0) if share < 1e6 else "not on board")
+        for name, share in shares.items()
+        if share is not None and share > 1
+    ]
+
+
+def fits(plan: PlanReport, stage: Stage = SYNTH) -> bool | None:
+    """Tell whether the plan fits its board; None where LUT, FF, DSP or BRAM is not reported."""
+    shares = used(plan, stage)
+    if shares is None:
+        return None
+    if over(plan, stage):
+        return False
+    return None if any(shares[name] is None for name in SHOWN) else True
+
+
+def fit_cell(plan: PlanReport) -> Cell:
+    """Say whether the plan fits its board, loudly when it does not."""
+    verdict = fits(plan)
+    if verdict is False:
+        return Cell(f"DOES NOT FIT: {', '.join(over(plan))}", value=0, loud=True)
+    if verdict is None:
+        return words(None)
+    board = plan.build.board.name if plan.build and plan.build.board else "?"
+    return Cell(f"fits {board}", value=1)
+
+
+def _share(plan: PlanReport, name: str) -> str:
+    share = (used(plan) or {}).get(name)
+    build = plan.build
+    if share is None or build is None or build.board is None or share > 1e6:
+        return ""
+    total = getattr(build.board, name)
+    return f"{percent(share)} of the {total:,} of {build.board.name} ({SYNTH})"
+
+
+def board_table(run: RunReport) -> Table:
+    """How much of the board each plan takes at synthesis."""
+    columns = (
+        Column("plan", numeric=False),
+        Column("board", numeric=False),
+        *(Column(f"{head} used", SYNTH) for head in SHOWN.values()),
+        Column("verdict", SYNTH, numeric=False),
+    )
+    rows = []
+    for plan in run.quantized:
+        shares = used(plan)
+        if shares is None:
+            continue
+        board = plan.build.board if plan.build else None
+        cells = [words(plan.variant), words(board.name if board else None)]
+        for name in SHOWN:
+            share = shares.get(name)
+            if share is not None and share > 1e6:
+                cells.append(Cell("NOT ON BOARD", value=share, loud=True))
+                continue
+            loud = share is not None and share > 1
+            cells.append(figure(share, _loud_percent if loud else percent, loud=loud))
+        rows.append((*cells, fit_cell(plan)))
+    note = ""
+    if run.board:
+        b = run.board
+        note = (
+            f"{b.name} ({b.part}): {b.lut:,} LUT, {b.ff:,} FF, {b.dsp:,} DSP, {b.bram_18k:,} BRAM "
+            f"18k. Source: {b.source}."
+        )
+    return Table("board", "Use of the board", columns, tuple(rows), note)
+
+
+def _loud_percent(share: float | None) -> str:
+    return f"{percent(share)} OVER"
+
+
+def layers_table(plan: PlanReport) -> Table:
+    """The main plan layer by layer: widths, work, folding, area."""
+    build, made = plan.build, plan.plan
+    columns = (
+        Column("layer", numeric=False),
+        Column("kind", numeric=False),
+        Column("W bits"),
+        Column("A bits"),
+        Column("BitOPs", "per frame"),
+        Column("share", "of BitOPs"),
+        Column("MVAU in", numeric=False),
+        Column("PE"),
+        Column("SIMD"),
+        Column("bit-ops / cycle"),
+        Column("cycles", ESTIMATE),
+        *(Column(head, SYNTH) for head in SHOWN.values()),
+    )
+    rows = []
+    kinds = {layer.name: layer.kind for layer in plan.spec.layers} if plan.spec else {}
+    for row in made.layers if made else ():
+        work = plan.bitops.per_layer.get(row.layer) if plan.bitops else None
+        share = ratio(work, plan.bitops.total if plan.bitops else None)
+        rows.append(
+            (
+                words(row.layer, title=f"reads {row.act}" if row.act else ""),
+                words(kinds.get(row.layer)),
+                figure(row.weight_bits, count),
+                figure(row.act_bits, count, title="signed" if row.act_signed else "unsigned"),
+                figure(work, short, title=count(work)),
+                figure(share, percent),
+                *_folding(plan, row),
+                *(
+                    figure(build.layer(SYNTH, row.layer, name) if build else None, count)
+                    for name in SHOWN
+                ),
+            )
+        )
+    note = (
+        "A layer's area is of everything built for it: MVAU, thresholds, sliding window, weight "
+        "memory and FIFOs."
+    )
+    return Table("layers", f"Layers of {plan.variant}", columns, tuple(rows), note)
+
+
+def _folding(plan: PlanReport, row: LayerBits) -> list[Cell]:
+    graph = plan.build.graph if plan.build else None
+    nodes = [n for n in graph.nodes if n.layer == row.layer] if graph else []
+    node = next((n for n in nodes if n.op in ("MVAU", "VVAU")), None)
+    if node is None:
+        return [words(None) for _ in range(5)]
+    pe, simd = (node.attributes.get(k) for k in ("PE", "SIMD"))
+    pe, simd = (v if isinstance(v, int) else None for v in (pe, simd))
+    rate = None if pe is None or simd is None else pe * simd * row.weight_bits * row.act_bits
+    return [
+        words(f"{node.impl.upper()}s" if node.impl else None, title=node.impl_reason),
+        figure(pe, count),
+        figure(simd, count),
+        figure(rate, count, title=f"PE {pe} x SIMD {simd} x {row.weight_bits} x {row.act_bits}"),
+        figure(node.cycles, count),
+    ]
+
+
+def estimate_table(plan: PlanReport, shown: Sequence[str] = _COMPARED) -> Table:
+    """FINN's estimate against synthesis, layer by layer, with the ratio."""
+    columns = [Column("layer", numeric=False)]
+    for head in (SHOWN[name] for name in shown):
+        columns += [Column(head, ESTIMATE), Column(head, SYNTH)]
+        columns += [Column(f"{head} ratio", "synth / estimate")]
+    names: list[str] = []
+    for stage in STAGES:
+        report = plan.build.resources.get(stage) if plan.build else None
+        names += [r.layer for r in report.layers if r.layer not in names] if report else []
+    build = plan.build
+    rows = [
+        (
+            words(name),
+            *_pairs([[build.layer(s, name, k) if build else None for s in STAGES] for k in shown]),
+        )
+        for name in names
+    ]
+    if names:
+        totals = [[build.total(s, k) if build else None for s in STAGES] for k in shown]
+        rows.append((words("whole design"), *_pairs(totals)))
+    note = (
+        "Two stages side by side: FINN's analytic estimate and what Yosys made of the same "
+        "design. A ratio is not given where the estimate is 0."
+    )
+    title = f"FINN's estimate against synthesis, {plan.variant}"
+    return Table("estimate", title, tuple(columns), tuple(rows), note)
+
+
+def _pairs(columns: list[list[int | None]]) -> list[Cell]:
+    cells = []
+    for guess, found in columns:
+        far = ratio(found, guess)
+        if far is None and guess == 0 and found is not None:
+            last = Cell("-", title=f"the estimate is 0, synthesis found {found:,}")
+        else:
+            last = figure(far, times)
+        cells += [figure(guess, count), figure(found, count), last]
+    return cells
+
+
+def simulation_table(plan: PlanReport) -> Table:
+    """Every pass of the simulated RTL against the integer model."""
+    columns = (
+        Column("frames are", numeric=False),
+        Column("random stalls", numeric=False),
+        Column("frames"),
+        Column("frames that differ"),
+        Column("cycles"),
+        Column("latency", "cycles"),
+        Column("cycles / frame", "steady"),
+    )
+    result = plan.build.simulation if plan.build else None
+    rows = [
+        (
+            words(p.kind),
+            words((p.pattern or "both streams") if p.stalls else "none"),
+            figure(p.frames, count),
+            Cell(count(p.mismatches), value=p.mismatches, loud=p.mismatches > 0),
+            figure(p.cycles, count),
+            figure(p.latency_cycles, count),
+            figure(p.cycles_per_frame, lambda v: number(v, 6)),
+        )
+        for p in (result.passes if result else ())
+    ]
+    note = f"Against {result.reference}. Timing is not given under stalls." if result else ""
+    return Table("simulation", f"Simulated RTL of {plan.variant}", columns, tuple(rows), note)
+
+
+def resources_table(run: RunReport) -> Table:
+    """Total of every plan at every stage."""
+    columns = (
+        Column("plan", numeric=False),
+        Column("stage", numeric=False),
+        *(Column(head) for head in SHOWN.values()),
+        Column("URAM"),
+        Column("tool", numeric=False),
+        Column("part", numeric=False),
+    )
+    rows = []
+    for plan in run.quantized:
+        extra = [s for s in (plan.build.resources if plan.build else {}) if s not in STAGES]
+        for stage in (*STAGES, *extra):
+            report = plan.build.resources.get(stage) if plan.build else None
+            rows.append(
+                (
+                    words(plan.variant),
+                    words(stage),
+                    *(
+                        figure(getattr(report.total, name) if report else None, count)
+                        for name in (*SHOWN, "uram")
+                    ),
+                    words(f"{report.tool} {report.tool_version}" if report else None),
+                    words(report.part if report else None),
+                )
+            )
+    note = "Each row is one tool's count at one stage; rows of different stages do not compare."
+    return Table("resources", "Resources per stage", columns, tuple(rows), note)
+
+
+def builds_table(run: RunReport) -> Table:
+    """Every build of the run and whether the report uses it."""
+    columns = tuple(Column(h, numeric=False) for h in ("build", "setting", "written", "used"))
+    rows = [
+        (
+            words(plan.build.folder),
+            words(describe(plan.build)),
+            words(plan.build.written),
+            words("yes" if plan.build.complete else "yes, though not complete"),
+        )
+        for plan in run.plans
+        if plan.build is not None
+    ]
+    rows += [
+        (
+            words(side.build.folder),
+            words(describe(side.build)),
+            words(side.build.written),
+            words(f"no: {side.reason}"),
+        )
+        for side in run.side_builds
+    ]
+    return Table("builds", "Builds", columns, tuple(rows), folded=True)

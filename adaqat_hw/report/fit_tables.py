@@ -1,0 +1,90 @@
+"""The tables of the fits, over one run or several."""
+
+from __future__ import annotations
+
+from adaqat_hw.cost import CostFit
+from adaqat_hw.report.fits import FIT_STAGE, FitReport
+from adaqat_hw.report.tables import Column, Table, figure, words
+from adaqat_hw.report.text import count, number, percent
+
+FEATURES = {"bitops_per_cycle": "bit-ops / cycle", "threshold_bits": "threshold bits / cycle"}
+
+
+def fits_table(report: FitReport) -> Table:
+    """Every fit with its quality, or the reason why there is none."""
+    columns = (
+        Column("what", FIT_STAGE, numeric=False),
+        Column("fit", numeric=False),
+        Column("n"),
+        Column("R²"),
+        Column("rank corr.", "Spearman"),
+        Column("mean error"),
+        Column("MAPE"),
+        Column("MAPE unseen", "leave one out"),
+    )
+    rows = []
+    for fit in report.fits:
+        made = fit.outcome.fit
+        over = " + ".join(FEATURES.get(name, name) for name in fit.features)
+        rows.append(
+            (
+                words(f"{fit.target.upper()} of MVAUs in {fit.impl.upper()}s over {over}"),
+                words(formula(made) if made else f"none: {fit.outcome.reason}"),
+                figure(made.n if made else None, count),
+                figure(made.r2 if made else None, _quality),
+                figure(made.spearman if made else None, _quality),
+                figure(made.mae if made else None, lambda v: number(v, 3)),
+                figure(made.mape if made else None, percent),
+                figure(made.loo_mape if made else None, percent),
+            )
+        )
+    note = f"Not in the fits: {'; '.join(report.left_out)}." if report.left_out else ""
+    return Table("fits", "Fits", columns, tuple(rows), note)
+
+
+def _quality(value: float | None) -> str:
+    return f"{value:.3f}"
+
+
+def formula(fit: CostFit) -> str:
+    """Return the fit as text, with the slopes' 95 % intervals where there are any."""
+    parts = []
+    for name in fit.features:
+        between = (fit.coefficient_intervals or {}).get(name)
+        span = f" [{number(between[0])}, {number(between[1])}]" if between else ""
+        parts.append(f"{number(fit.coefficients[name])}{span} x {FEATURES.get(name, name)}")
+    total = f"{' + '.join(parts)} + {number(fit.intercept)}".replace("+ -", "- ")
+    return f"{fit.target.upper()} = {total}"
+
+
+def points_table(report: FitReport) -> Table:
+    """Every layer that the fits stand on."""
+    columns = (
+        Column("plan / layer", numeric=False),
+        Column("MVAU in", numeric=False),
+        Column("PE"),
+        Column("SIMD"),
+        Column("W bits"),
+        Column("A bits"),
+        Column("bit-ops / cycle"),
+        Column("threshold bits / cycle"),
+        Column("LUT", FIT_STAGE),
+        Column("DSP", FIT_STAGE),
+    )
+    several = len({point.run for point in report.points}) > 1
+    rows = tuple(
+        (
+            words(f"{p.run} / {p.name}" if several else p.name),
+            words(f"{p.features.impl.upper()}s" if p.features.impl else None),
+            figure(p.features.pe, count),
+            figure(p.features.simd, count),
+            figure(p.features.weight_bits, count),
+            figure(p.features.act_bits, count),
+            figure(p.features.bitops_per_cycle, count),
+            figure(p.features.threshold_bits, count),
+            figure(p.lut, count),
+            figure(p.dsp, count),
+        )
+        for p in report.points
+    )
+    return Table("points", "Layers in the fits", columns, rows, folded=True)

@@ -1,0 +1,280 @@
+"""A report as one JSON object. ``null`` is "not reported"."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from adaqat_hw.report.builds import describe, read_build
+from adaqat_hw.report.collect import build_gaps
+from adaqat_hw.report.content import SHOWN, fits, over, used
+from adaqat_hw.report.fits import FitReport, fit_runs, verdict
+from adaqat_hw.report.model import (
+    FLOAT,
+    STAGES,
+    BuildReport,
+    PlanReport,
+    RunReport,
+)
+from adaqat_hw.schema import Stage
+
+_NAMES = (*SHOWN, "uram")
+
+
+def to_json(reports: Sequence[RunReport]) -> dict[str, Any]:
+    """Return one run's report as an object, or ``{"runs": [...]}`` for several.
+
+    Fits go over all runs together. Nothing in it is NaN or infinite.
+    """
+    fitted = fit_json(reports)
+    if len(reports) == 1:
+        return {**run_json(reports[0]), "fits": fitted}
+    return {"runs": [run_json(report) for report in reports], "fits": fitted}
+
+
+def run_json(run: RunReport) -> dict[str, Any]:
+    """Return one run's report without the fits."""
+    full, main = run.plan(FLOAT), run.main
+    board = run.board
+    body = {
+        "name": run.name,
+        "main_plan": main.variant if main else None,
+        "accuracy": {
+            "float": full.accuracy if full else None,
+            "quantized": main.accuracy if main else None,
+        },
+        "bitops": main.bitops.total if main and main.bitops else None,
+        **_compression(main),
+        "plan": _plan_rows(main),
+        "verify": verify_json(main),
+        "throughput": throughput_json(main.build if main else None),
+        "plans": [_plan_json(plan) for plan in run.plans],
+        "resources": [
+            _resources(plan, stage)
+            for plan in run.quantized
+            for stage in dict.fromkeys((*STAGES, *(plan.build.resources if plan.build else ())))
+        ],
+        "board": board.model_dump(mode="json") if board else None,
+        "fits_board": fits(main) if main else None,
+        "tool_versions": tool_versions(run),
+        "builds_not_used": [
+            {"build": side.build.folder, "reason": side.reason} for side in run.side_builds
+        ],
+        "missing": list(run.missing),
+        "warnings": list(run.warnings),
+    }
+    made: dict[str, Any] = _finite(body)
+    return made
+
+
+def _compression(plan: PlanReport | None) -> dict[str, Any]:
+    made = plan.compression if plan else None
+    return {
+        "weight_compression": made.inner if made else None,
+        "weight_compression_total": made.total if made else None,
+    }
+
+
+def _plan_rows(plan: PlanReport | None) -> list[dict[str, Any]] | None:
+    if plan is None or plan.plan is None:
+        return None
+    return [
+        {
+            "layer": row.layer,
+            "weight_bits": row.weight_bits,
+            "act_bits": row.act_bits,
+            "act_signed": row.act_signed,
+            "bitops": plan.bitops.per_layer.get(row.layer) if plan.bitops else None,
+        }
+        for row in plan.plan.layers
+    ]
+
+
+def verify_json(plan: PlanReport | None) -> dict[str, Any]:
+    """Return the evidence that software and hardware compute the same."""
+    artifact = plan.artifact if plan else None
+    result = plan.build.simulation if plan and plan.build else None
+    return {
+        "torch_qonnx_max_abs_error": artifact.max_abs_error if artifact else None,
+        "torch_qonnx_argmax_agreement": artifact.argmax_agreement if artifact else None,
+        "torch_qonnx_samples": artifact.samples if artifact else None,
+        "rtl_frames": sum(p.frames for p in result.passes) if result else None,
+        "rtl_frames_real": result.frames_real if result else None,
+        "rtl_mismatches": result.mismatches if result else None,
+        "rtl_accuracy": result.accuracy if result else None,
+        "rtl_reference": result.reference if result else None,
+        "rtl_passes": [p.model_dump(mode="json") for p in result.passes] if result else None,
+    }
+
+
+def throughput_json(build: BuildReport | None) -> dict[str, Any]:
+    """Return cycles, and frames per second at the clock that was asked for."""
+    graph = build.graph if build else None
+    free = build.free_pass if build else None
+    clock = build.request.clock_ns if build and build.request else None
+    measured = free.cycles_per_frame if free else None
+    return {
+        "cycles_per_frame_estimated": graph.cycles_estimated if graph else None,
+        "cycles_per_frame_measured": measured,
+        "latency_cycles": free.latency_cycles if free else None,
+        "clock_ns_requested": clock,
+        "fps_at_requested_clock": frames_per_second(measured, clock),
+    }
+
+
+def frames_per_second(cycles: float | None, clock_ns: float | None) -> float | None:
+    """Return frames per second; the clock is asked for, not met by place and route."""
+    return None if not cycles or clock_ns is None else 1e9 / (cycles * clock_ns)
+
+
+def _plan_json(plan: PlanReport) -> dict[str, Any]:
+    shares = used(plan)
+    return {
+        "plan": plan.variant,
+        "accuracy": plan.accuracy,
+        "test_samples": plan.train.test_samples if plan.train else None,
+        "bitops": plan.bitops.total if plan.bitops else None,
+        **_compression(plan),
+        "widths": _plan_rows(plan),
+        "verify": verify_json(plan),
+        "throughput": throughput_json(plan.build),
+        "build": _build_json(plan.build),
+        "utilisation": {name: shares[name] for name in _NAMES} if shares else None,
+        "over": over(plan) if shares else None,
+        "fits_board": fits(plan),
+    }
+
+
+def _build_json(build: BuildReport | None) -> dict[str, Any] | None:
+    if build is None:
+        return None
+    result = build.result
+    return {
+        "folder": build.folder,
+        "complete": build.complete,
+        "status": result.status if result else None,
+        "message": result.message if result else None,
+        "unsupported": list(result.unsupported) if result else None,
+        "request": build.request.model_dump(mode="json") if build.request else None,
+        "written": build.written,
+        "setting": describe(build),
+    }
+
+
+def _resources(plan: PlanReport, stage: Stage) -> dict[str, Any]:
+    report = plan.build.resources.get(stage) if plan.build else None
+    request = plan.build.request if plan.build else None
+    head = {"plan": plan.variant, "stage": stage}
+    if report is None:
+        empty = dict.fromkeys((*_NAMES, "layers", "layer_sum", "unmatched", "tool", "source"))
+        return {**head, "part": request.part if request else None, **empty}
+    return {
+        **head,
+        "part": report.part,
+        **{name: getattr(report.total, name) for name in _NAMES},
+        "layers": [
+            {
+                "layer": row.layer,
+                **{name: getattr(row.resources, name) for name in _NAMES},
+                "nodes": list(row.nodes),
+            }
+            for row in report.layers
+        ],
+        "layer_sum": report.layer_sum.model_dump(mode="json"),
+        "unmatched": list(report.unmatched),
+        "tool": f"{report.tool} {report.tool_version}",
+        "source": {"file": report.source_file, "sha256": report.source_sha256},
+    }
+
+
+def tool_versions(run: RunReport) -> dict[str, list[str]]:
+    """Return every tool and the versions of it that made this run's records."""
+    found: dict[str, set[str]] = {}
+    for plan in run.plans:
+        build = plan.build
+        records = (
+            plan.train,
+            plan.artifact,
+            build.result if build else None,
+            build.simulation if build else None,
+        )
+        for record in records:
+            for tool, version in (record.tool_versions if record else {}).items():
+                found.setdefault(tool, set()).add(version)
+        for report in build.resources.values() if build else ():
+            found.setdefault(report.tool, set()).add(report.tool_version)
+    return {tool: sorted(found[tool]) for tool in sorted(found)}
+
+
+def fit_json(reports: Sequence[RunReport], fitted: FitReport | None = None) -> dict[str, Any]:
+    """Return points, fits with their quality, and what they are worth in words."""
+    made = fitted or fit_runs(reports)
+    body: dict[str, Any] = _finite(
+        {
+            "stage": "yosys_synth",
+            "points": [
+                {
+                    "run": p.run,
+                    "network": p.network,
+                    "plan": p.plan,
+                    **vars(p.features),
+                    "lut": p.lut,
+                    "dsp": p.dsp,
+                }
+                for p in made.points
+            ],
+            "fits": [
+                {
+                    "target": f.target,
+                    "impl": f.impl,
+                    "features": list(f.features),
+                    "fit": f.outcome.fit.model_dump(mode="json") if f.outcome.fit else None,
+                    "reason": f.outcome.reason,
+                    "largest_layer": f.largest.name if f.largest else None,
+                    "r2_without_largest": f.r2_without_largest,
+                }
+                for f in made.fits
+            ],
+            "left_out": list(made.left_out),
+            "verdict": verdict(made),
+        }
+    )
+    return body
+
+
+def build_summary(folder: Path) -> dict[str, Any]:
+    """Return what one build folder holds as one JSON object.
+
+    Raises:
+        ReportError: a record in it is damaged.
+    """
+    build = read_build(folder)
+    plan = PlanReport(variant=build.variant, build=build)
+    shares = used(plan)
+    body = {
+        "name": build.variant,
+        "build": _build_json(build),
+        "verify": verify_json(plan),
+        "throughput": throughput_json(build),
+        "resources": [_resources(plan, stage) for stage in STAGES],
+        "board": build.board.model_dump(mode="json") if build.board else None,
+        "utilisation": {name: shares[name] for name in _NAMES} if shares else None,
+        "over": over(plan) if shares else None,
+        "fits_board": fits(plan),
+        "missing": build_gaps(build),
+    }
+    made: dict[str, Any] = _finite(body)
+    return made
+
+
+def _finite(value: Any) -> Any:
+    """Replace what JSON cannot say (NaN, infinity) by null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

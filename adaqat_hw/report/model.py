@@ -1,0 +1,144 @@
+"""What a report knows about a run. Every field that may be absent is None, never 0."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from adaqat_hw.cost import BitOps, WeightCompression
+from adaqat_hw.schema import (
+    BitWidthPlan,
+    Board,
+    BuildRequest,
+    BuildResult,
+    HardwareGraph,
+    NetworkSpec,
+    QonnxArtifact,
+    ResourceReport,
+    RunConfig,
+    SimulationPass,
+    SimulationResult,
+    Stage,
+    TrainResult,
+)
+
+# The stages that a report always has a row for, in the order of the road.
+STAGES: tuple[Stage, ...] = ("finn_estimate", "yosys_synth")
+FLOAT, LEARNED = "float", "learned"
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """One build folder; ``written`` is the newest record's file time, UTC, ISO 8601."""
+
+    folder: str
+    variant: str
+    request: BuildRequest | None = None
+    result: BuildResult | None = None
+    graph: HardwareGraph | None = None
+    simulation: SimulationResult | None = None
+    board: Board | None = None
+    resources: dict[Stage, ResourceReport] = field(default_factory=dict)
+    written: str | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether FINN succeeded and, for goal ``rtl``, RTL was simulated and synthesized."""
+        if self.result is None or self.result.status != "ok" or self.request is None:
+            return False
+        if self.request.goal == "estimate":
+            return "finn_estimate" in self.resources
+        return self.simulation is not None and "yosys_synth" in self.resources
+
+    def total(self, stage: Stage, name: str) -> int | None:
+        """Return the whole design's count of resource ``name`` at ``stage``."""
+        report = self.resources.get(stage)
+        return None if report is None else getattr(report.total, name)
+
+    def layer(self, stage: Stage, layer: str, name: str) -> int | None:
+        """Return one layer's count of resource ``name`` at ``stage``."""
+        report = self.resources.get(stage)
+        rows = () if report is None else report.layers
+        return next((getattr(r.resources, name) for r in rows if r.layer == layer), None)
+
+    @property
+    def free_pass(self) -> SimulationPass | None:
+        """The pass that timing is read from: without stalls, on real frames if there is one."""
+        passes = self.simulation.passes if self.simulation else ()
+        free = [p for p in passes if not p.stalls]
+        return next((p for p in free if p.kind == "real"), free[0] if free else None)
+
+
+@dataclass(frozen=True)
+class SideBuild:
+    """A build that the report lists and does not use, and why not."""
+
+    build: BuildReport
+    reason: str
+
+
+@dataclass(frozen=True)
+class WidthPath:
+    """Trajectory of one learned width: real values, integer widths, where it froze."""
+
+    name: str
+    steps: tuple[int, ...]
+    real: tuple[float, ...]
+    bits: tuple[int | None, ...]
+    frozen_at: int | None = None
+    frozen_by: str | None = None
+
+
+@dataclass(frozen=True)
+class PlanReport:
+    """One variant of a run: its training, plan, export and build."""
+
+    variant: str
+    train: TrainResult | None = None
+    plan: BitWidthPlan | None = None
+    spec: NetworkSpec | None = None
+    artifact: QonnxArtifact | None = None
+    build: BuildReport | None = None
+    bitops: BitOps | None = None
+    compression: WeightCompression | None = None
+    widths: tuple[WidthPath, ...] = ()
+    written: str | None = None
+
+    @property
+    def accuracy(self) -> float | None:
+        """Top-1 fraction on the test split."""
+        return None if self.train is None else self.train.accuracy
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """One run: its plans in the order full precision, learned, uniform, others."""
+
+    name: str
+    path: Path
+    config: RunConfig | None
+    plans: tuple[PlanReport, ...]
+    side_builds: tuple[SideBuild, ...]
+    missing: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    def plan(self, variant: str) -> PlanReport | None:
+        """Return the plan of a variant, or None."""
+        return next((p for p in self.plans if p.variant == variant), None)
+
+    @property
+    def quantized(self) -> tuple[PlanReport, ...]:
+        """All plans but full precision."""
+        return tuple(p for p in self.plans if p.variant != FLOAT)
+
+    @property
+    def main(self) -> PlanReport | None:
+        """The plan the report is about: the learned one, else the first that was built."""
+        learned = self.plan(LEARNED)
+        built = [p for p in self.quantized if p.build is not None]
+        return learned or next(iter((*built, *self.quantized)), None)
+
+    @property
+    def board(self) -> Board | None:
+        """The board that the main plan was built for."""
+        return self.main.build.board if self.main and self.main.build else None

@@ -1,0 +1,49 @@
+"""Several runs side by side: each run's main plan in one row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from adaqat_hw.report.content import SYNTH, fit_cell, plan_label
+from adaqat_hw.report.model import FLOAT, RunReport
+from adaqat_hw.report.tables import Column, Table, figure, words
+from adaqat_hw.report.text import count, percent, short, times
+
+
+def runs_table(reports: Sequence[RunReport]) -> Table:
+    """Compare the main plans of several runs."""
+    columns = (
+        Column("run", numeric=False),
+        Column("plan", numeric=False),
+        Column("W / A bits", numeric=False),
+        Column("top-1", "test split"),
+        Column("full precision", "test split"),
+        Column("BitOPs", "per frame"),
+        Column("weights smaller", "inner layers"),
+        Column("LUT", SYNTH),
+        Column("DSP", SYNTH),
+        Column("cycles / frame", "simulated"),
+        Column("board", SYNTH, numeric=False),
+    )
+    rows = []
+    for run in reports:
+        main, full = run.main, run.plan(FLOAT)
+        build = main.build if main else None
+        free = build.free_pass if build else None
+        compression = main.compression if main else None
+        rows.append(
+            (
+                words(run.name),
+                words(main.variant if main else None),
+                words(plan_label(main) if main else None),
+                figure(main.accuracy if main else None, lambda v: percent(v, 2)),
+                figure(full.accuracy if full else None, lambda v: percent(v, 2)),
+                figure(main.bitops.total if main and main.bitops else None, short),
+                figure(compression.inner if compression else None, times),
+                figure(build.total(SYNTH, "lut") if build else None, count),
+                figure(build.total(SYNTH, "dsp") if build else None, count),
+                figure(free.cycles_per_frame if free else None, count),
+                fit_cell(main) if main else words(None),
+            )
+        )
+    return Table("runs", "Runs compared", columns, tuple(rows))

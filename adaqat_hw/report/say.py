@@ -1,0 +1,109 @@
+"""What a run found, in sentences that carry their numbers and stages."""
+
+from __future__ import annotations
+
+from adaqat_hw.report.content import ESTIMATE, SYNTH, fits, over
+from adaqat_hw.report.json_out import frames_per_second
+from adaqat_hw.report.model import FLOAT, PlanReport, RunReport
+from adaqat_hw.report.text import count, number, percent, ratio, short, times
+
+
+def findings(run: RunReport) -> list[str]:
+    """Return the findings about the main plan, one sentence each; what is unknown is left out."""
+    main = run.main
+    if main is None:
+        full = run.plan(FLOAT)
+        return [f"Full precision reaches {percent(full.accuracy, 2)}."] if full else []
+    said = [_accuracy(run, main), _work(run, main), _area(run, main), _timing(main), _check(main)]
+    return [sentence for sentence in said if sentence]
+
+
+def widest(run: RunReport) -> PlanReport | None:
+    """Return the uniform plan with the most BitOPs, which the others are held against."""
+    uniform = [
+        p
+        for p in run.quantized
+        if p is not run.main and p.bitops is not None and p.plan is not None
+    ]
+    uniform = [p for p in uniform if p.plan is not None and p.plan.source == "uniform"]
+    return max(uniform, key=lambda p: p.bitops.total if p.bitops else 0, default=None)
+
+
+def _accuracy(run: RunReport, main: PlanReport) -> str:
+    if main.accuracy is None or main.train is None:
+        return ""
+    text = (
+        f"{main.variant} reaches {percent(main.accuracy, 2)} top-1 on "
+        f"{main.train.test_samples:,} test images"
+    )
+    full = run.plan(FLOAT)
+    if full is None or full.accuracy is None:
+        return f"{text}; there is no full-precision baseline to hold it against."
+    points = 100 * (main.accuracy - full.accuracy)
+    return f"{text}, full precision {percent(full.accuracy, 2)} ({points:+.2f} points; one seed)."
+
+
+def _work(run: RunReport, main: PlanReport) -> str:
+    if main.bitops is None:
+        return ""
+    text = f"It takes {short(main.bitops.total)} BitOPs per frame"
+    other = widest(run)
+    if other is not None and other.bitops is not None:
+        less = ratio(other.bitops.total, main.bitops.total)
+        if less is not None and less >= 1:
+            text += f", {times(less)} fewer than {other.variant}"
+        else:
+            text += f", more than {other.variant} ({short(other.bitops.total)})"
+    inner = main.compression.inner if main.compression else None
+    if inner is not None:
+        text += f"; its inner layers' weights are {times(inner)} smaller than in 32 bits"
+    return f"{text}."
+
+
+def _area(run: RunReport, main: PlanReport) -> str:
+    build = main.build
+    lut = build.total(SYNTH, "lut") if build else None
+    if build is None or lut is None:
+        return ""
+    text = f"Yosys counts {count(lut)} LUT and {count(build.total(SYNTH, 'dsp'))} DSP ({SYNTH})"
+    guess = build.total(ESTIMATE, "lut")
+    if guess is not None:
+        text += f" where FINN estimates {count(guess)} LUT ({ESTIMATE})"
+    other = widest(run)
+    less = ratio(other.build.total(SYNTH, "lut") if other and other.build else None, lut)
+    if other is not None and less is not None:
+        text += f"; {other.variant} takes {times(less)} the LUTs"
+    if fits(main) is False:
+        text += f". IT DOES NOT FIT THE BOARD: {', '.join(over(main))}"
+    return f"{text}."
+
+
+def _timing(main: PlanReport) -> str:
+    build = main.build
+    free = build.free_pass if build else None
+    if build is None or free is None or free.cycles_per_frame is None:
+        return ""
+    text = f"Simulated, a frame takes {number(free.cycles_per_frame, 6)} cycles"
+    if build.graph is not None:
+        text += f" (FINN estimates {count(build.graph.cycles_estimated)})"
+    if build.request is not None:
+        fps = frames_per_second(free.cycles_per_frame, build.request.clock_ns)
+        text += (
+            f": {count(fps)} frames/s at the {build.request.clock_ns:g} ns clock asked for, which "
+            "no place and route has confirmed"
+        )
+    return f"{text}."
+
+
+def _check(main: PlanReport) -> str:
+    result = main.build.simulation if main.build else None
+    if result is None:
+        return ""
+    frames = sum(p.frames for p in result.passes)
+    if result.mismatches:
+        return f"THE RTL IS WRONG: {result.mismatches} of {frames} simulated frames differ."
+    stalled = sum(p.frames for p in result.passes if p.stalls)
+    return (
+        f"The RTL is bit-exact with the integer model on all {frames} simulated frames, "
+        f"{stalled} of them under random stalls."
+    )
