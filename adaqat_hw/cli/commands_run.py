@@ -20,6 +20,7 @@ from adaqat_hw.cli.stages import (
     variants,
 )
 from adaqat_hw.errors import ConfigError
+from adaqat_hw.resources import configs_dir
 from adaqat_hw.run import RunDirectory
 from adaqat_hw.schema import (
     BitWidthPlan,
@@ -31,7 +32,9 @@ from adaqat_hw.schema import (
     parse_config,
 )
 
-ConfigPath = Annotated[Path, typer.Argument(help="Run configuration (TOML).")]
+ConfigPath = Annotated[
+    Path, typer.Argument(help="Run configuration: a TOML file, or the name of a shipped one.")
+]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="Override a key: train.epochs=30.")
 ]
@@ -40,9 +43,19 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 
 
 def _open(config_path: Path, overrides: list[str] | None, runs: Path) -> tuple[Any, RunDirectory]:
-    config = load_config(config_path, tuple(overrides or ()))
+    config = load_config(shipped(config_path), tuple(overrides or ()))
     run = RunDirectory(runs / config.name)
     return config, run
+
+
+def shipped(path: Path) -> Path:
+    """Return ``path``, or the shipped configuration of that name where there is no such file."""
+    if path.is_file():
+        return path
+    name = path.name if path.suffix == ".toml" else f"{path.name}.toml"
+    bundled = configs_dir() / name
+    plain = path.parent in (Path(), Path("configs"))
+    return bundled if plain and bundled.is_file() else path
 
 
 def run_(
@@ -294,7 +307,7 @@ def sweep(
     """Run a configuration over a grid of values; one report page compares all runs."""
     axes = [_axis(item) for item in over]
     progress = Progress(quiet=quiet)
-    base = load_config(config, tuple(overrides or ()))
+    base = load_config(shipped(config), tuple(overrides or ()))
     folders: list[Path] = []
     for combination in itertools.product(*axes):
         suffix = "-".join(
@@ -302,7 +315,7 @@ def sweep(
         )
         safe = "".join(c if c.isalnum() or c in "._-" else "_" for c in suffix)
         items = (*(overrides or ()), *combination, f'name="{base.name}-{safe}"')
-        made = load_config(config, items)
+        made = load_config(shipped(config), items)
         run = RunDirectory(runs / made.name)
         whole_road(made, run, progress)
         folders.append(run.root)

@@ -85,7 +85,7 @@ def test_wrong_and_absent_packages_are_named(tmp_path):
     write_python(tmp_path, pins | {"onnx": "1.20.0"})
     found = finn_env.status(tmp_path)
     assert set(found.missing) == {"qonnx==1.0.0", "onnx==1.21.0"}
-    with pytest.raises(ToolNotFound, match="lacks onnx==1.21.0, qonnx==1.0.0"):
+    with pytest.raises(ToolNotFound, match=r"lacks onnx==1\.21\.0, qonnx==1\.0\.0"):
         finn_env.require(tmp_path)
 
 
@@ -110,9 +110,7 @@ def test_a_failing_pip_tells_its_last_words_and_leaves_the_environment_unfinishe
     folder = make_env(
         pip="print('ERROR: No matching distribution'); print('[notice] x'); sys.exit(1)"
     )
-    with pytest.raises(
-        StageFailed, match="torch==2.13.0: ERROR: No matching distribution"
-    ) as caught:
+    with pytest.raises(StageFailed, match="ERROR: No matching distribution") as caught:
         finn_env.create(folder, lambda text: None)
     assert caught.value.log == folder / "adaqat-install.log"
     found = finn_env.status(folder)

@@ -154,7 +154,7 @@ def test_a_hanging_flow_is_stopped_with_its_children(fake_finn):
         time.sleep(60)
     """)
     started = time.monotonic()
-    with pytest.raises(StageFailed, match="did not end within 0.5 seconds"):
+    with pytest.raises(StageFailed, match=r"did not end within 0\.5 seconds"):
         run(folder, limit_s=0.5)
     assert time.monotonic() - started < 20
 

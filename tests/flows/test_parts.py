@@ -247,10 +247,3 @@ def test_a_suppressed_context_is_not_the_cause(flow_module):
             raise RuntimeError("step\nfailed") from None
 
     assert flow_module("finn_flow").true_cause(raised(fail)) == "RuntimeError: step failed"
-
-
-def test_last_meaningful_line(flow_module):
-    find = flow_module("workarounds").last_meaningful_line
-    assert find("ok\nValueError: bad\n=====\nbye") == "ValueError: bad"
-    assert find("hello\n---\n") == "hello"
-    assert find("") is None
