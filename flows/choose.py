@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from flow_state import FlowState, MvauChoice, Refused
-from layers import base_op
 
 from adaqat_hw.schema import ImplChoice
+from flow_state import FlowState, MvauChoice, Refused
+from layers import base_op
 
 # Up to this product of widths a LUT multiplier is small; docs: LUTs grow with the product,
 # DSP blocks do not.

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import workarounds
 from flow_state import FlowError, FlowState
 from layers import base_op, map_layers
 from support import GENERATOR
@@ -51,9 +52,7 @@ def insert_streams(state: FlowState) -> None:
         raise FlowError(f"inserting FIFOs renamed the nodes {lost!r}, which it must not")
     for node in state.model.graph.node:
         if base_op(node.op_type) == "StreamingFIFO":
-            instance = getCustomOp(node)
-            instance.set_nodeattr("depth", state.request.fifo_depth)
-            instance.set_nodeattr("impl_style", "rtl")
+            workarounds.fix_fifo(getCustomOp(node), state.request.fifo_depth)
     map_layers(state)
 
 
@@ -63,7 +62,6 @@ def generate_rtl(state: FlowState) -> None:
     Files go to ``hdl/<node>/`` and FINN's library to ``hdl/rtllib/``; the state gets their
     paths relative to the build directory.
     """
-    from finn.transformation.fpgadataflow.prepare_ip import _codegen_single_node
     from finn.util.settings import get_settings
     from qonnx.custom_op.registry import getCustomOp
 
@@ -74,7 +72,7 @@ def generate_rtl(state: FlowState) -> None:
             continue
         if not node.op_type.endswith("_rtl"):
             raise FlowError(f"FINN has no RTL for {node.name!r} ({node.op_type})")
-        _codegen_single_node(node, state.model, state.request.part, state.request.clock_ns)
+        workarounds.generate_node(node, state.model, state.request.part, state.request.clock_ns)
         instance = getCustomOp(node)
         made = Path(instance.get_nodeattr("code_gen_dir_ipgen"))
         own = [p for p in sorted(made.iterdir()) if _is_needed(p)]

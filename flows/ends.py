@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from flow_state import FlowState, Refused
 from numpy.typing import NDArray
 
 from adaqat_hw.schema import IntType, SoftwareEnds
+from flow_state import FlowState, Refused
 
 _NCHW_TO_NHWC = [0, 2, 3, 1]
 
@@ -35,7 +35,7 @@ def cut_ends(state: FlowState) -> None:
         input_nchw=nchw,
         input_shape=tuple(model.get_tensor_shape(tensor_in)[1:]),
         output_shape=output_shape,
-        output_dtype=int_type(model.get_tensor_datatype(tensor_out), "the output"),
+        output_dtype=_output_type(model.get_tensor_datatype(tensor_out)),
         output_scale=_per_class(scale, output_shape),
         output_bias=_per_class(bias, output_shape),
     )
@@ -72,6 +72,13 @@ def int_type(datatype: Any, what: str) -> IntType:
     if name == "BINARY" or name == "TERNARY" or name.startswith(("INT", "UINT")):
         return IntType(bits=int(datatype.bitwidth()), signed=bool(datatype.signed()))
     raise Refused([f"The data type of {what} is {name!r}; the accelerator needs integers."])
+
+
+def _output_type(datatype: Any) -> IntType:
+    """Return the output's type so far; a float output is left to check_supported to explain."""
+    if not datatype.is_integer():
+        return IntType(bits=32, signed=True)
+    return int_type(datatype, "the output")
 
 
 def _range(dtype: IntType, narrow: bool) -> tuple[int, int]:

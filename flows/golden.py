@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ends import logits, quantize_inputs
-from flow_state import FlowError, FlowState, Refused
 from numpy.typing import NDArray
-from record import GOLDEN_FILE, save_arrays
-from ties import nudged_logits
 
 from adaqat_hw.schema import SoftwareEnds, sha256_file, write_atomic
+from ends import logits, quantize_inputs
+from flow_state import FlowError, FlowState, Refused
+from record import GOLDEN_FILE, save_arrays
+from ties import nudged_logits
 
 MAX_REAL = 128
 RANDOM_FRAMES = 16

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from flow_state import FlowState, MacLayer
 from network import signature
-from numpy.typing import NDArray
 
 WEIGHTED_OPS = ("MVAU", "VVAU")
 _OWNED_BY_CONSUMER = (

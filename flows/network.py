@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from flow_state import InputQuantizer, MacLayer, Refused
 from numpy.typing import NDArray
 from onnx import helper
+
+from flow_state import InputQuantizer, MacLayer, Refused
 
 MAC_OPS = ("Conv", "MatMul", "Gemm")
 _QUANT_OPS = ("Quant", "IntQuant")

@@ -7,10 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from codegen import generator_of
-from ends import int_type
-from flow_state import FlowError, FlowState
-from layers import base_op
 from numpy.typing import NDArray
 
 from adaqat_hw.schema import (
@@ -21,6 +17,10 @@ from adaqat_hw.schema import (
     Stream,
     sha256_file,
 )
+from codegen import generator_of
+from ends import int_type
+from flow_state import FlowError, FlowState
+from layers import base_op
 
 GRAPH_FILE, PARAMETERS_FILE, GOLDEN_FILE = "hardware.json", "params.npz", "golden.npz"
 _NOT_HARDWARE = (

@@ -18,10 +18,9 @@ import network
 import record
 import support
 import workarounds
+from adaqat_hw.schema import BuildRequest, sha256_file, write_atomic
 from flow_state import FlowError, FlowState, Refused
 from layers import map_layers
-
-from adaqat_hw.schema import BuildRequest, sha256_file, write_atomic
 
 
 @dataclass(frozen=True)

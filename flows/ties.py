@@ -12,9 +12,10 @@ from copy import deepcopy
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from flow_state import FlowError
 from network import constant_of
-from numpy.typing import NDArray
 
 NUDGE = 1e-4
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -89,13 +88,23 @@ def declare_opset(model: Any) -> None:
         entry.domain, entry.version = domain, version
 
 
-def last_meaningful_line(text: str) -> str | None:
-    """Return the line of a log that most likely names the fault, or None.
+def generate_node(node: Any, model: Any, part: str, clock_ns: float) -> None:
+    """Generate the RTL of one node.
 
-    finn-plus 1.6.1. Symptom: FINN logs a fault and then prints banners or a Rich table, so that
-    the last line is a frame. Delete when its exceptions always carry the cause.
+    finn-plus 1.6.1. Symptom: the public transformation PrepareIP generates all nodes, HLS ones
+    too, whose C++ needs Vitis; hence its inner function. Delete when PrepareIP takes a filter.
     """
-    lines = [line.strip() for line in text.splitlines() if re.search(r"\w", line)]
-    faults = [x for x in lines if re.search(r"\b(error|exception|failed|fatal)\b|Error:", x, re.I)]
-    chosen = faults or lines
-    return chosen[-1] if chosen else None
+    from finn.transformation.fpgadataflow.prepare_ip import _codegen_single_node
+
+    _codegen_single_node(node, model, part, clock_ns)
+
+
+def fix_fifo(instance: Any, depth: int) -> None:
+    """Give a FIFO its depth, and the RTL version.
+
+    finn-plus 1.6.1. Symptom: InsertFIFO takes depths from its neighbours, which only FINN's own
+    sizing by the Vivado simulator sets, and makes deep FIFOs of Vivado's IP (impl_style vivado).
+    Delete when InsertFIFO takes a depth and a style.
+    """
+    instance.set_nodeattr("depth", depth)
+    instance.set_nodeattr("impl_style", "rtl")

@@ -212,7 +212,9 @@ def _check_mac(graph: _Graph, node: onnx.NodeProto) -> list[str]:
         return ["its first input is constant; the weights must be the second"]
     if not _is_quant(graph.source(weights, ("Transpose", "Reshape", "Identity"))):
         reasons.append("its weights are not quantized")
-    if not _is_quant(graph.source(data, _PASS)):
+    origin = graph.source(data, _PASS)
+    # What an unsupported operator puts out is that operator's problem, named there.
+    if not _is_quant(origin) and (origin is None or origin.op_type in _SUPPORTED):
         reasons.append("its input is not quantized; put a quantizer before it")
     attributes = _attributes(node)
     if node.op_type == "Conv":
