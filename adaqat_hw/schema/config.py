@@ -226,7 +226,7 @@ def _allowed_keys(location: tuple[int | str, ...]) -> list[str]:
     for part in location:
         field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
         if field is None:
-            return ["(see the configuration guide)"]
+            return ["(see docs/configuration.md)"]
         kinds = [field.annotation, *getattr(field.annotation, "__args__", ())]
         model = next((k for k in kinds if hasattr(k, "model_fields")), None)
     return sorted(model.model_fields) if model is not None else []

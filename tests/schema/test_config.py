@@ -90,3 +90,30 @@ def test_bits_round_trip(weights, acts):
 def test_nonsense_bits_are_refused(text):
     with pytest.raises(ValueError, match="must"):
         parse_bits(text)
+
+
+def test_the_configuration_page_has_every_key_and_default():
+    from pathlib import Path
+
+    from adaqat_hw.schema import RunConfig
+
+    page = (Path(__file__).resolve().parents[2] / "docs" / "configuration.md").read_text()
+    for name, field in RunConfig.model_fields.items():
+        model = next(
+            (
+                kind
+                for kind in (field.annotation, *getattr(field.annotation, "__args__", ()))
+                if hasattr(kind, "model_fields")
+            ),
+            None,
+        )
+        if model is None:
+            assert f"| `{name}` |" in page
+            continue
+        section = page.split(f"## [{name}]")[1].split("\n## ")[0]
+        for key, inner in model.model_fields.items():
+            row = next((x for x in section.splitlines() if x.startswith(f"| `{key}` |")), None)
+            assert row is not None, f"[{name}] {key} is not on the page"
+            if not inner.is_required() and inner.default not in (None, {}):
+                shown = inner.default if isinstance(inner.default, str) else repr(inner.default)
+                assert str(shown) in row, row
