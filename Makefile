@@ -26,10 +26,10 @@ demo: setup
 	$(BIN)/adaqat-hw run configs/demo.toml
 
 test: setup
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-full: setup
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: .venv/.ready
 	$(BIN)/ruff format --check .

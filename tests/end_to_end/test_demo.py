@@ -7,12 +7,7 @@ import re
 
 import pytest
 
-pytestmark = [
-    pytest.mark.finn,
-    pytest.mark.rtl,
-    pytest.mark.synth,
-    pytest.mark.xdist_group("end_to_end"),
-]
+pytestmark = [pytest.mark.finn, pytest.mark.rtl, pytest.mark.synth]
 
 ROOT_README = "README.md"
 
