@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -38,5 +37,3 @@ def _root(
 for _command in (*commands_run.COMMANDS, *commands_info.COMMANDS):
     app.command(name=_command.__name__.removesuffix("_").replace("_", "-"))(_command)
 app.add_typer(commands_info.env_app, name="env")
-
-_ = Path  # typer evaluates annotations in this module's namespace

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,7 +22,7 @@ from adaqat_hw.cli.stages import (
 )
 from adaqat_hw.errors import ConfigError
 from adaqat_hw.resources import configs_dir
-from adaqat_hw.run import RunDirectory
+from adaqat_hw.run import RunDirectory, done_for
 from adaqat_hw.schema import (
     BitWidthPlan,
     BuildConfig,
@@ -29,7 +30,6 @@ from adaqat_hw.schema import (
     ImplChoice,
     RunConfig,
     load_config,
-    parse_config,
 )
 
 ConfigPath = Annotated[
@@ -70,14 +70,20 @@ def run_(
     out.print(f"\nReport page: [bold]{report}[/]")
 
 
+def _keep_config(config: RunConfig, run: RunDirectory) -> None:
+    """Write the configuration of a new run; one that stands is kept until a training has ended."""
+    if not run.config.is_file():
+        config.write(run.config)
+
+
 def whole_road(config: RunConfig, run: RunDirectory, progress: Progress) -> Path:
     """Run all stages of ``config`` in ``run`` and return the path of the report page."""
     board = boards.load(config.build.board) if config.build else None
-    run.root.mkdir(parents=True, exist_ok=True)
-    config.write(run.config)
+    _keep_config(config, run)
     try:
         for variant in variants(config):
             ensure_train(config, run, variant, progress)
+        config.write(run.config)
         for variant in variants(config)[1:]:
             ensure_export(config, run, variant, progress)
         if config.build is not None and board is not None:
@@ -117,12 +123,12 @@ def train(
     name = _variant_name(variant)
     if given is not None:
         name = f"plan-{given.digest()}"
-    run.root.mkdir(parents=True, exist_ok=True)
-    made.write(run.config)
+    _keep_config(made, run)
     try:
         if made.train.init == "float" and name != "float":
             ensure_train(made, run, "float", progress)
         result = ensure_train(made, run, name, progress, given)
+        made.write(run.config)
     finally:
         progress.stop()
     out.print(f"top-1 {100 * result.accuracy:.2f} %  in {run.train(name)}")
@@ -139,6 +145,12 @@ def _variant_name(text: str) -> str:
         return uniform_name(text)
     except ValueError as exc:
         raise ConfigError(f"Variant {text!r} must be float, learned, or W/A such as 4/4.") from exc
+
+
+def _trained(run: RunDirectory, variant: str) -> str:
+    """Return the name of a variant that is given by its folder's name or as widths."""
+    plain = re.fullmatch(r"[\w.-]+", variant) is not None
+    return variant if plain and run.train(variant).is_dir() else _variant_name(variant)
 
 
 def _existing(run: Path) -> tuple[RunConfig, RunDirectory]:
@@ -162,7 +174,7 @@ def export(
     """Export a trained variant to verified QONNX."""
     config, directory = _existing(run)
     progress = Progress(quiet=quiet)
-    name = variant if directory.train(variant).is_dir() else _variant_name(variant)
+    name = _trained(directory, variant)
     try:
         artifact = ensure_export(config, directory, name, progress)
     finally:
@@ -215,9 +227,11 @@ def build(
     try:
         if source.is_dir():
             made, directory = _existing(source)
-            ensure_train(made, directory, variant, progress)
-            ensure_export(made, directory, variant, progress)
-            folder = ensure_build(directory, variant, chosen, config, progress)
+            name = _trained(directory, variant)
+            if done_for(directory.train(name)) is None:
+                ensure_train(made, directory, name, progress)
+            ensure_export(made, directory, name, progress)
+            folder = ensure_build(directory, name, chosen, config, progress)
         else:
             folder = _build_file(source, chosen, config, output, progress)
     finally:
@@ -333,5 +347,4 @@ def _axis(item: str) -> list[str]:
     return [f"{key}={value}" for value in listed]
 
 
-_ = parse_config
 COMMANDS: tuple[Callable[..., None], ...] = (run_, train, export, build, report, fit, sweep)
