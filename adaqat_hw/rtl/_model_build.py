@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -159,7 +160,9 @@ def _build(
                 if (runtime / each).is_file():
                     shutil.copyfile(runtime / each, folder / "obj" / each)
             compile_ = [str(make), "-C", "obj", "-f", f"{_PREFIX}.mk", f"-j{_JOBS}", *_MAKE_FLAGS]
-            _call([*compile_, f"CXX={cxx}", f"LINK={cxx}"], folder, handle.fileno(), log)
+            # The wheel's makefile calls ``python``, which many systems do not have.
+            ours = [f"CXX={cxx}", f"LINK={cxx}", f"PYTHON3={sys.executable}"]
+            _call([*compile_, *ours], folder, handle.fileno(), log)
         _keep_runtime(folder / "obj", runtime)
         finished = Path(tempfile.mkdtemp(prefix=".sim-", dir=target.parent))
         shutil.copy2(folder / "obj" / _PREFIX, finished / _PREFIX)

