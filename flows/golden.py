@@ -184,8 +184,9 @@ def _explained_by_ties(
 ) -> NDArray[np.bool_]:
     """Tell for each of ``frames`` whether rounding alone explains that it differs.
 
-    The file as it is must give the golden logits, and the file with its activations nudged
-    must give what was found.
+    Both the golden logits and what was found must be what the file gives, as it is or with its
+    activations nudged: PyTorch adds up in another order than the file's execution, so a value
+    next to a tie can be rounded either way in each of the two.
     """
     scale = _largest(real.logits)
     if len(frames) == 0 or len(frames) > MAX_TIES:
@@ -193,11 +194,12 @@ def _explained_by_ties(
     inputs = real.inputs[frames]
     golden = real.logits.reshape(len(real.logits), -1)[frames]
     rounded = np.zeros(len(frames), dtype=np.bool_)
-    for direction in (1, -1):
-        moved = nudged_logits(state.file_model, inputs, direction)
-        rounded |= deviations(found[frames], moved, scale) <= RELATIVE_TOLERANCE
-    honest = deviations(nudged_logits(state.file_model, inputs, 0), golden, scale)
-    return rounded & (honest <= RELATIVE_TOLERANCE)
+    honest = np.zeros(len(frames), dtype=np.bool_)
+    for direction in (0, 1, -1):
+        given = nudged_logits(state.file_model, inputs, direction)
+        rounded |= deviations(found[frames], given, scale) <= RELATIVE_TOLERANCE
+        honest |= deviations(golden, given, scale) <= RELATIVE_TOLERANCE
+    return rounded & honest
 
 
 def _range(ends: SoftwareEnds) -> tuple[int, int]:
