@@ -24,9 +24,10 @@ def main(argv: list[str] | None = None) -> None:
     except AdaqatHwError as exc:
         error(str(exc))
         sys.exit(exc.exit_code)
-    except KeyboardInterrupt:
-        error("Stopped. The same command goes on where this one ended.")
-        sys.exit(INTERRUPTED)
+    except SystemExit as exc:  # typer ends an interrupted command this way, without a word
+        if exc.code == INTERRUPTED:
+            error("Stopped. The same command goes on where this one ended.")
+        raise
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)

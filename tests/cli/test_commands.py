@@ -119,3 +119,13 @@ def test_an_unknown_command_is_refused(cli):
 def test_version(cli):
     status, out, _ = cli("--version")
     assert (status, out.split()[0]) == (0, "adaqat-hw")
+
+
+def test_an_interrupted_command_says_how_to_go_on(cli, monkeypatch):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("adaqat_hw.boards.names", interrupt)
+    status, out, err = cli("boards")
+    assert (status, out) == (130, "")
+    assert "The same command goes on" in one_sentence(err)
