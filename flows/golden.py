@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adaqat_hw.schema import SoftwareEnds, sha256_file, write_atomic
+from adaqat_hw.schema import GOLDEN_FRAMES, SoftwareEnds, sha256_file, write_atomic
 from ends import logits, quantize_inputs
 from flow_state import FlowError, FlowState, Refused
 from record import GOLDEN_FILE, save_arrays
 from ties import nudged_logits
 
-MAX_REAL = 128
+MAX_REAL = GOLDEN_FRAMES
 RANDOM_FRAMES = 16
 RELATIVE_TOLERANCE = 1e-3
 MAX_TIES = 32  # with more frames outside, the build is wrong

@@ -24,6 +24,7 @@ from adaqat_hw.errors import ConfigError
 from adaqat_hw.resources import configs_dir
 from adaqat_hw.run import RunDirectory, done_for
 from adaqat_hw.schema import (
+    GOLDEN_FRAMES,
     BitWidthPlan,
     BuildConfig,
     Goal,
@@ -212,6 +213,8 @@ def build(
     for name, value in (("--fps", fps), ("--frames", frames), ("--clock-ns", clock_ns)):
         if value is not None and value <= 0:
             raise ConfigError(f"{name} {value!r} must be greater than 0.")
+    if frames > GOLDEN_FRAMES:
+        raise ConfigError(f"--frames {frames!r} must be at most {GOLDEN_FRAMES}.")
     config = BuildConfig(
         board=board,
         goal=goal,

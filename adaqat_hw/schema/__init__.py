@@ -9,6 +9,7 @@ from adaqat_hw.schema.artifact import InputQuant, QonnxArtifact
 from adaqat_hw.schema.board import Board
 from adaqat_hw.schema.build import BuildOutput, BuildRequest, BuildResult, Goal, StepRecord
 from adaqat_hw.schema.config import (
+    GOLDEN_FRAMES,
     AdaqatConfig,
     BuildConfig,
     CompareConfig,
@@ -44,6 +45,7 @@ from adaqat_hw.schema.simulation import SimulationPass, SimulationResult
 from adaqat_hw.schema.training import TrainResult
 
 __all__ = [
+    "GOLDEN_FRAMES",
     "RESOURCE_NAMES",
     "AdaqatConfig",
     "BitWidthPlan",

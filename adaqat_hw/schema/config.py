@@ -15,6 +15,8 @@ from adaqat_hw.schema.build import Goal
 from adaqat_hw.schema.hardware import ImplChoice
 
 EndMode = Literal["fixed", "learned"]
+# Real frames that the flow keeps with their golden outputs (flows/golden.py).
+GOLDEN_FRAMES = 128
 
 
 class NetworkConfig(Record):
@@ -130,7 +132,8 @@ class BuildConfig(Record):
     """The accelerator: board, clock, throughput and how each MVAU is built.
 
     ``target_fps`` in frames per second at ``clock_ns``; None folds fully (PE = SIMD = 1).
-    ``frames`` real test frames are simulated without stalls, ``stall_frames`` with them.
+    ``frames`` real test frames are simulated without stalls, ``stall_frames`` of each
+    kind with each stall pattern.
     """
 
     board: str
@@ -140,8 +143,8 @@ class BuildConfig(Record):
     impl: ImplChoice = "auto"
     impl_per_layer: dict[str, ImplChoice] = {}
     fifo_depth: int = Field(default=2, ge=2)
-    frames: int = Field(default=100, gt=0)
-    stall_frames: int = Field(default=20, ge=0)
+    frames: int = Field(default=100, gt=0, le=GOLDEN_FRAMES)
+    stall_frames: int = Field(default=20, ge=0, le=GOLDEN_FRAMES)
     synthesize: bool = True
 
 

@@ -67,6 +67,7 @@ def test_cost_prints_a_table(cli):
         (("build", "a.onnx", "--board", "pynq-z1", "--goal", "bit"), 2, r"--goal 'bit' must be"),
         (("build", "a.onnx", "--board", "pynq-z1", "--impl", "x"), 2, r"--impl 'x' must be"),
         (("build", "a.onnx", "--board", "pynq-z1", "--fps", "0"), 2, r"--fps 0 must be greater"),
+        (("build", "a.onnx", "--board", "pynq-z1", "--frames", "500"), 2, r"must be at most 128"),
         (("plan", "absent.json"), 2, r"'absent.json' does not exist"),
         (("fit", "nowhere"), 2, r"'nowhere' is no run directory"),
     ],
