@@ -27,32 +27,52 @@ class NetworkConfig(Record):
 
 
 class DataConfig(Record):
-    """Which data set; ``path`` is where its files lie (bundled sets need none)."""
+    """Which data set; ``path`` is where its files lie (bundled sets need none).
+
+    ``options`` are the data set's own. ``workers`` processes read images that do not lie in
+    memory (image folders).
+    """
 
     name: str
     path: str | None = None
+    options: dict[str, int | str | bool | tuple[str, ...]] = {}
     augment: bool = False
     limit_train: int | None = Field(default=None, gt=0)
     limit_test: int | None = Field(default=None, gt=0)
+    workers: int = Field(default=0, ge=0)
 
 
 class TrainConfig(Record):
-    """Schedule of the weights. SGD with momentum and a cosine learning rate.
+    """Schedule of the weights: a cosine learning rate after ``lr_warmup_epochs`` of linear rise.
 
     ``init`` is a full-precision checkpoint to fine-tune from, or the word ``"float"`` for the
-    run's own full-precision baseline; None trains from scratch.
+    run's own full-precision baseline; None trains from scratch. ``teacher`` names a
+    full-precision checkpoint in the same way, to distil from: ``distill_weight`` of the loss is
+    then the divergence from its outputs at ``distill_temperature``. ``device`` is ``auto`` (a
+    GPU where there is one), ``cpu``, ``cuda`` or ``cuda:1``. ``precision`` ``bfloat16`` runs
+    forward and backward passes of training in mixed precision; accuracies are always measured in
+    float32. ``compile`` hands the network to torch.compile. ``batch_size`` is the sum over all
+    processes that torchrun started.
     """
 
     epochs: int = Field(default=20, gt=0)
     batch_size: int = Field(default=128, gt=0)
-    optimizer: Literal["sgd", "adam"] = "sgd"
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
     lr: float = Field(default=0.1, gt=0)
+    lr_warmup_epochs: float = Field(default=0.0, ge=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=1e-4, ge=0)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     init: str | None = None
+    teacher: str | None = None
+    distill_weight: float = Field(default=0.5, gt=0, le=1)
+    distill_temperature: float = Field(default=4.0, gt=0)
     checkpoint_every: int = Field(default=1, gt=0)
     recalibrate_batches: int = Field(default=20, ge=0)
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    precision: Literal["float32", "bfloat16"] = "float32"
+    compile: bool = False
+    tensorboard: bool = False
     threads: int | None = Field(default=None, gt=0)
 
 
@@ -78,15 +98,26 @@ class QuantConfig(Record):
 class AdaqatConfig(Record):
     """The AdaQAT controller (arXiv 2404.16876; defaults as documented in docs/adaqat.md).
 
-    ``granularity``: one pair of widths for the network (the paper) or one per layer (this
-    project's extension). Probes run every ``probe_every`` steps with learning rates scaled by
-    it. A width that flipped ``oscillations`` times between the same two integers, over at
-    least ``dwell`` steps, freezes to the larger one. Widths do not move during
-    ``warmup_epochs``; ``freeze_at`` is the fraction of the schedule after which every width
-    is frozen whatever it does.
+    ``granularity``: one pair of widths for the network (the paper), one per layer, or one per
+    entry of ``groups``, which maps a group's name to patterns of layer names (this project's
+    extensions). Layers that match none of ``learn`` keep ``other_bits``. Probes run every
+    ``probe_every`` steps with learning rates scaled by it, ``probes_per_step`` widths in turn
+    (all of them by default), on the first ``probe_samples`` samples of the batch (all by default).
+    A width moves to another integer only ``hysteresis`` beyond the boundary. One that flipped
+    ``oscillations`` times between the same two integers, over at least ``dwell`` steps, freezes:
+    with ``freeze`` ``larger`` to the larger one (the paper), with ``marginal`` to the one that
+    the averaged gradient wants. Widths do not move during ``warmup_epochs``; ``freeze_at`` is the
+    fraction of the schedule after which every width is frozen whatever it does.
+
+    ``budget_bitops`` (of the whole network, per sample) or ``budget_compression`` (32-bit weights
+    over the plan's, all layers) replaces a fixed ``hardware_lambda``: it is then only the start of
+    a lambda that is driven until the frozen plan meets the budget.
     """
 
-    granularity: Literal["network", "layer"] = "network"
+    granularity: Literal["network", "layer", "group"] = "network"
+    groups: dict[str, tuple[str, ...]] = {}
+    learn: tuple[str, ...] = ("*",)
+    other_bits: str = "8/8"
     initial_bits: float = Field(default=8.0, ge=1, le=8)
     min_weight_bits: int = Field(default=2, ge=2, le=8)
     min_act_bits: int = Field(default=2, ge=1, le=8)
@@ -94,12 +125,37 @@ class AdaqatConfig(Record):
     lr_weights: float = Field(default=1e-3, gt=0)
     lr_acts: float = Field(default=5e-4, gt=0)
     hardware_lambda: float = Field(default=0.15, ge=0)
+    budget_bitops: float | None = Field(default=None, gt=0)
+    budget_compression: float | None = Field(default=None, gt=1)
     oscillations: int = Field(default=10, gt=0)
     dwell: int = Field(default=20, ge=0)
+    hysteresis: float = Field(default=0.0, ge=0, lt=0.5)
+    freeze: Literal["larger", "marginal"] = "larger"
     probe_every: int = Field(default=1, gt=0)
+    probes_per_step: int | None = Field(default=None, gt=0)
+    probe_samples: int | None = Field(default=None, gt=1)
     gradient_ema: float = Field(default=0.0, ge=0, lt=1)
     warmup_epochs: int = Field(default=0, ge=0)
     freeze_at: float = Field(default=0.7, gt=0, le=1)
+
+    @field_validator("other_bits")
+    @classmethod
+    def _pair(cls, value: str) -> str:
+        parse_bits(value)
+        return value
+
+    @model_validator(mode="after")
+    def _one_target(self) -> Self:
+        if self.budget_bitops is not None and self.budget_compression is not None:
+            raise ValueError(
+                "budget_bitops and budget_compression exclude each other; give one of them"
+            )
+        if (self.granularity == "group") != bool(self.groups):
+            raise ValueError(
+                f"granularity {self.granularity!r} with groups {sorted(self.groups)!r}: groups "
+                "belong to granularity 'group', and it needs at least one"
+            )
+        return self
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from adaqat_hw.schema._base import Record
 
-LayerKind = Literal["conv", "depthwise", "linear"]
+LayerKind = Literal["conv", "depthwise", "linear", "matmul"]
 
 
 class LayerSpec(Record):
@@ -18,12 +18,15 @@ class LayerSpec(Record):
     in every report. ``macs`` counts multiply-accumulates for one input sample, ``weights``
     the elements of its weight tensor. Shapes carry no batch dimension.
     ``act`` names the activation quantizer whose output this layer multiplies.
+
+    A layer of kind ``matmul`` multiplies two activations (attention): ``act`` feeds its left
+    operand, ``second_act`` its right one, and it has no weights.
     """
 
     name: str
     kind: LayerKind
     macs: int = Field(gt=0)
-    weights: int = Field(gt=0)
+    weights: int = Field(ge=0)
     in_channels: int = Field(gt=0)
     out_channels: int = Field(gt=0)
     kernel: tuple[int, ...] = ()
@@ -33,6 +36,18 @@ class LayerSpec(Record):
     input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
     act: str = ""
+    second_act: str | None = None
+
+    @model_validator(mode="after")
+    def _operands(self) -> Self:
+        product = self.kind == "matmul"
+        if product != (self.weights == 0) or product != (self.second_act is not None):
+            raise ValueError(
+                f"layer {self.name!r} of kind {self.kind!r} has {self.weights} weights and "
+                f"second_act {self.second_act!r}; a matmul has no weights and a second_act, every "
+                "other kind has weights and none"
+            )
+        return self
 
 
 class NetworkSpec(Record):

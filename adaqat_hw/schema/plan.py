@@ -13,16 +13,40 @@ class LayerBits(Record):
     """Bit-widths of one layer.
 
     ``act_bits`` is the width of the activations the layer reads, produced by the quantizer
-    ``act``; layers that read the same quantizer carry the same width.
+    ``act``; layers that read the same quantizer carry the same width. A product of two
+    activations has no ``weight_bits``; its right operand is ``second_act_bits`` wide, from the
+    quantizer ``second_act``.
     """
 
     layer: str
-    weight_bits: int = Field(ge=1, le=32)
+    weight_bits: int | None = Field(default=None, ge=1, le=32)
     act_bits: int = Field(ge=1, le=32)
     weight_signed: bool = True
     weight_narrow: bool = True
     act_signed: bool = False
     act: str = ""
+    second_act_bits: int | None = Field(default=None, ge=1, le=32)
+    second_act_signed: bool | None = None
+    second_act: str | None = None
+
+    @model_validator(mode="after")
+    def _operands(self) -> Self:
+        second = (self.second_act_bits, self.second_act_signed, self.second_act)
+        given = [x is not None for x in second]
+        if any(given) != all(given) or all(given) != (self.weight_bits is None):
+            raise ValueError(
+                f"layer {self.layer!r} has weight_bits {self.weight_bits!r} and second_act_bits "
+                f"{self.second_act_bits!r}; give weight_bits, or for a product of two activations "
+                "second_act, second_act_bits and second_act_signed"
+            )
+        return self
+
+    @property
+    def second_bits(self) -> int:
+        """Width of the right operand: the weights, or a product's second activations."""
+        bits = self.weight_bits if self.weight_bits is not None else self.second_act_bits
+        assert bits is not None  # one of the two is there by _operands
+        return bits
 
 
 class JoinBits(Record):
@@ -47,15 +71,17 @@ class BitWidthPlan(Record):
         if len(set(names)) != len(names):
             twice = sorted({n for n in names if names.count(n) > 1})
             raise ValueError(f"layers {twice!r} appear more than once; keep one row each")
-        seen: dict[str, LayerBits] = {}
+        seen: dict[str, tuple[str, int]] = {}
         for row in self.layers:
-            other = seen.setdefault(row.act, row) if row.act else row
-            if other.act_bits != row.act_bits:
-                raise ValueError(
-                    f"layers {other.layer!r} and {row.layer!r} read the same activations "
-                    f"{row.act!r} but have act_bits {other.act_bits} and {row.act_bits}; "
-                    "give both the same width"
-                )
+            for act, bits in ((row.act, row.act_bits), (row.second_act, row.second_act_bits)):
+                if not act or bits is None:
+                    continue
+                other, width = seen.setdefault(act, (row.layer, bits))
+                if width != bits:
+                    raise ValueError(
+                        f"layers {other!r} and {row.layer!r} read the same activations {act!r} "
+                        f"but have act_bits {width} and {bits}; give both the same width"
+                    )
         return self
 
     def layer(self, name: str) -> LayerBits:
