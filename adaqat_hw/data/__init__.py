@@ -1,7 +1,8 @@
-"""Data sets as tensors in memory: digits, Fashion-MNIST and CIFAR-10."""
+"""Data sets by name: images, speech and words, in memory or streamed from files."""
 
 from adaqat_hw.data._augment import CropAndFlip
 from adaqat_hw.data._dataset import Dataset
 from adaqat_hw.data._registry import load, names
+from adaqat_hw.data._source import DataSource
 
-__all__ = ["CropAndFlip", "Dataset", "load", "names"]
+__all__ = ["CropAndFlip", "DataSource", "Dataset", "load", "names"]

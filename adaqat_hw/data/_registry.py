@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from adaqat_hw.data import cifar10, digits, fashion_mnist
-from adaqat_hw.data._dataset import Dataset
+from adaqat_hw.data import cifar10, digits, fashion_mnist, imagefolder, japanese_vowels, words
+from adaqat_hw.data._source import DataSource
 from adaqat_hw.errors import ConfigError
 from adaqat_hw.schema import DataConfig
 
-_LOADERS: dict[str, Callable[[DataConfig, int], Dataset]] = {
+_LOADERS: dict[str, Callable[[DataConfig, int], DataSource]] = {
     "cifar10": cifar10.load,
     "digits": digits.load,
     "fashion-mnist": fashion_mnist.load,
+    "imagefolder": imagefolder.load,
+    "japanese-vowels": japanese_vowels.load,
+    "words": words.load,
 }
 
 
@@ -21,8 +24,8 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(_LOADERS))
 
 
-def load(config: DataConfig, seed: int = 0) -> Dataset:
-    """Load a data set into memory.
+def load(config: DataConfig, seed: int = 0) -> DataSource:
+    """Load a data set into memory, or list the files of one that is streamed.
 
     ``seed`` only chooses which training samples ``limit_train`` keeps. The split into train
     and test, and the test samples that ``limit_test`` keeps, are the same for every seed, so

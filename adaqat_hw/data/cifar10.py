@@ -12,6 +12,7 @@ from torch import Tensor
 from adaqat_hw.data import _cifar_batches, _cifar_folders
 from adaqat_hw.data._augment import CropAndFlip
 from adaqat_hw.data._dataset import Dataset
+from adaqat_hw.data._options import refuse_options
 from adaqat_hw.data._subset import balanced_subset
 from adaqat_hw.errors import ConfigError
 from adaqat_hw.schema import DataConfig
@@ -30,8 +31,9 @@ def load(config: DataConfig, seed: int) -> Dataset:
     in every layout. JPEG images are lossy copies: the set is then named "CIFAR-10 (JPEG)".
 
     Raises:
-        ConfigError: no path, another layout, missing or damaged files.
+        ConfigError: options are given, no path, another layout, missing or damaged files.
     """
+    refuse_options(config)
     if config.path is None:
         raise ConfigError(
             "The data set 'cifar10' needs data.path: the folder 'cifar-10-batches-py' of the "
@@ -76,7 +78,9 @@ def _from_folders(root: Path, config: DataConfig, seed: int) -> Dataset:
     train, test = _cifar_folders.scan(root / "train"), _cifar_folders.scan(root / "test")
     formats = sorted(train.formats | test.formats)
     train_x, train_y = train.read(balanced_subset(train.labels, config.limit_train, seed))
-    test_x, test_y = test.read(balanced_subset(test.labels, config.limit_test, 0))
+    # Files come class by class; the first test samples, which exports keep, must be of all.
+    kept = np.random.default_rng(0).permutation(balanced_subset(test.labels, config.limit_test, 0))
+    test_x, test_y = test.read(kept)
     return _dataset(
         "CIFAR-10 (JPEG)" if "JPEG" in formats else "CIFAR-10",
         f"image folders, {' and '.join(formats)}",

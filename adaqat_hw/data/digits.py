@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from adaqat_hw.data._dataset import Dataset
+from adaqat_hw.data._options import refuse_options
 from adaqat_hw.data._subset import balanced_subset
 from adaqat_hw.errors import ConfigError
 from adaqat_hw.schema import DataConfig
@@ -20,9 +21,10 @@ def load(config: DataConfig, seed: int) -> Dataset:
     Pixels are integers from 0 to 16 and are divided by 16.
 
     Raises:
-        ConfigError: ``path`` or ``augment`` is set; the set is bundled, and shifted or mirrored
-            8x8 digits are other digits.
+        ConfigError: ``path``, ``options`` or ``augment`` is set; the set is bundled, and shifted
+            or mirrored 8x8 digits are other digits.
     """
+    refuse_options(config)
     if config.path is not None:
         raise ConfigError(
             f"The data set 'digits' is bundled with scikit-learn and takes no path, but path is "

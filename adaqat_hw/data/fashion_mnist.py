@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from adaqat_hw.data._augment import CropAndFlip
 from adaqat_hw.data._dataset import Dataset
+from adaqat_hw.data._options import refuse_options
 from adaqat_hw.data._subset import balanced_subset
 from adaqat_hw.errors import ConfigError
 from adaqat_hw.schema import DataConfig
@@ -31,8 +32,9 @@ def load(config: DataConfig, seed: int) -> Dataset:
     from ``config.path`` or from the folder of Debian's package.
 
     Raises:
-        ConfigError: files are missing, truncated or not IDX.
+        ConfigError: options are given, files are missing, truncated or not IDX.
     """
+    refuse_options(config)
     folder = Path(config.path).expanduser() if config.path is not None else SYSTEM_FOLDER
     if not folder.is_dir():
         raise ConfigError(

@@ -128,6 +128,26 @@ def test_limits_are_balanced_and_the_test_part_fixed(tmp_path, write):
     assert torch.allclose(one.train_x[:, :, 0, 0], expected(one.train_y), atol=1e-6)
 
 
+def test_the_test_split_of_folders_mixes_the_classes(tmp_path):
+    write_folders(tmp_path, test=4)
+    found = load(tmp_path)
+    assert len(set(found.test_y[:10].tolist())) >= 4
+    assert torch.allclose(found.test_x[:, :, 0, 0], expected(found.test_y), atol=1e-6)
+    assert torch.equal(found.test_y, load(tmp_path, seed=4).test_y)
+
+
+def test_calibration_batches_of_folders_mix_the_classes(tmp_path):
+    found = load(write_folders(tmp_path, train=6))
+    assert found.train_y.tolist() == sorted(found.train_y.tolist())
+    (batch,) = found.calibration_batches(20, 1)
+    assert len(batch[:, :, 0, 0].unique(dim=0)) >= 5
+
+
+def test_options_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="'cifar10' takes no options"):
+        load(tmp_path, options={"size": 32})
+
+
 def test_normalisation_constants_are_applied_per_channel():
     from adaqat_hw.data.cifar10 import normalise
 

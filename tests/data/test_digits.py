@@ -66,7 +66,12 @@ def test_reshaped_flattens_for_the_perceptron():
 
 
 @pytest.mark.parametrize(
-    ("options", "word"), [({"path": "/x"}, "'/x'"), ({"augment": True}, "augment is True")]
+    ("options", "word"),
+    [
+        ({"path": "/x"}, "'/x'"),
+        ({"augment": True}, "augment is True"),
+        ({"options": {"size": 4}}, "size is unknown: the data set 'digits' takes no options"),
+    ],
 )
 def test_what_digits_cannot_do_is_refused(options, word):
     with pytest.raises(ConfigError, match=word):
@@ -74,6 +79,13 @@ def test_what_digits_cannot_do_is_refused(options, word):
 
 
 def test_unknown_name_lists_the_sets():
-    assert data.names() == ("cifar10", "digits", "fashion-mnist")
+    assert data.names() == (
+        "cifar10",
+        "digits",
+        "fashion-mnist",
+        "imagefolder",
+        "japanese-vowels",
+        "words",
+    )
     with pytest.raises(ConfigError, match="'mnist'; choose one of cifar10, digits, fashion-mnist"):
         data.load(DataConfig(name="mnist"), 0)
