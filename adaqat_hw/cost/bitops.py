@@ -23,7 +23,8 @@ class WeightCompression:
     """Size of the weights at 32 bits over their size in the plan, weighted by their number.
 
     ``inner`` leaves out the first and the last layer, as the paper's figures do (32/3 = 10.7
-    at 3 bits); None for a network without inner layers. ``total`` counts every layer.
+    at 3 bits); None for a network without inner layers. ``total`` counts every layer. Products of
+    two activations have no weights and do not count.
     """
 
     inner: float | None
@@ -33,13 +34,15 @@ class WeightCompression:
 def bitops(spec: NetworkSpec, plan: BitWidthPlan) -> BitOps:
     """Return the sum over layers of MACs x weight bits x activation bits.
 
+    A product of two activations counts MACs x left bits x right bits.
+
     Raises:
         ConfigError: the plan's layers are not the network's.
     """
     check_layers(spec, plan)
     rows = {row.layer: row for row in plan.layers}
     per_layer = {
-        layer.name: layer.macs * rows[layer.name].weight_bits * rows[layer.name].act_bits
+        layer.name: layer.macs * rows[layer.name].second_bits * rows[layer.name].act_bits
         for layer in spec.layers
     }
     return BitOps(total=sum(per_layer.values()), per_layer=per_layer)
@@ -49,21 +52,22 @@ def weight_compression(spec: NetworkSpec, plan: BitWidthPlan) -> WeightCompressi
     """Return how much smaller the weights are than at 32 bits.
 
     Raises:
-        ConfigError: the plan's layers are not the network's.
+        ConfigError: the plan's layers are not the network's, or the network has no weights.
     """
     check_layers(spec, plan)
-    bits = {row.layer: row.weight_bits for row in plan.layers}
-    inner = spec.layers[1:-1]
-    return WeightCompression(
-        inner=_ratio(inner, bits) if inner else None, total=_ratio(spec.layers, bits)
-    )
+    bits = {row.layer: row.second_bits for row in plan.layers}
+    total = _ratio(spec.layers, bits)
+    if total is None:
+        raise ConfigError(f"Network {spec.name!r} has no weights, so nothing can be compressed.")
+    return WeightCompression(inner=_ratio(spec.layers[1:-1], bits), total=total)
 
 
 def check_layers(spec: NetworkSpec, plan: BitWidthPlan) -> None:
     """Refuse a plan whose layers are not exactly those of ``spec``, and a network without any.
 
     Raises:
-        ConfigError: names the layers on either side that the other lacks.
+        ConfigError: names the layers on either side that the other lacks, or one whose operands
+            are of another kind (weights, activations).
     """
     if not spec.layers:
         raise ConfigError(
@@ -80,8 +84,19 @@ def check_layers(spec: NetworkSpec, plan: BitWidthPlan) -> None:
             f"The plan for {plan.network!r} does not fit network {spec.name!r}: it "
             f"{' and '.join(parts)}; give one row per layer."
         )
+    for layer in spec.layers:
+        row = plan.layer(layer.name)
+        if (row.weight_bits is None) != (layer.kind == "matmul"):
+            what = "two activations and no weights" if layer.kind == "matmul" else "weights"
+            raise ConfigError(
+                f"The plan for {plan.network!r} has weight_bits {row.weight_bits!r} and "
+                f"second_act_bits {row.second_act_bits!r} for layer {layer.name!r}, which "
+                f"multiplies {what}; give the widths of its two operands."
+            )
 
 
-def _ratio(layers: tuple[LayerSpec, ...], bits: dict[str, int]) -> float:
+def _ratio(layers: tuple[LayerSpec, ...], bits: dict[str, int]) -> float | None:
+    """Return the compression of ``layers``, None where they have no weights."""
     floats = sum(layer.weights for layer in layers) * FLOAT_BITS
-    return floats / sum(layer.weights * bits[layer.name] for layer in layers)
+    stored = sum(layer.weights * bits[layer.name] for layer in layers)
+    return floats / stored if stored else None

@@ -69,8 +69,15 @@ def layer_features(graph: HardwareGraph, plan: BitWidthPlan) -> tuple[LayerFeatu
 
     Raises:
         ConfigError: a compute node belongs to no layer of the plan, a layer has no compute
-            node or several, or a node lacks an attribute.
+            node or several, or a node lacks an attribute; the plan has a product of two
+            activations, which no hardware node computes.
     """
+    products = [row.layer for row in plan.layers if row.weight_bits is None]
+    if products:
+        raise ConfigError(
+            f"Layers {products!r} of the plan for {plan.network!r} multiply two activations, which "
+            "no hardware node computes; features are for networks of layers with weights."
+        )
     compute: dict[str, HardwareNode] = {}
     for node in graph.nodes:
         if node.op not in _COMPUTE:
@@ -90,7 +97,7 @@ def layer_features(graph: HardwareGraph, plan: BitWidthPlan) -> tuple[LayerFeatu
     if missing:
         raise ConfigError(f"The hardware graph has no compute node for the layers {missing!r}.")
     return tuple(
-        _features(compute[row.layer], row.weight_bits, row.act_bits, graph) for row in plan.layers
+        _features(compute[row.layer], row.second_bits, row.act_bits, graph) for row in plan.layers
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.util.cleanup import cleanup_model
 
 from adaqat_hw.errors import ExportMismatch
+from adaqat_hw.export._fold import fold_constants
 from adaqat_hw.export.inspect import NodeBits, read_graph_bits
 from adaqat_hw.quant import QuantizedNetwork
 
@@ -30,30 +31,37 @@ def write_qonnx(net: QuantizedNetwork, path: Path) -> None:
     Raises:
         ExportMismatch: a layer has no node of its own in the graph, or a node no layer.
     """
-    sample = torch.zeros(1, *net.spec.input_shape)
+    dtype = torch.int64 if net.integer_input else torch.float32
+    sample = torch.zeros(1, *net.spec.input_shape, dtype=dtype)
     raw = path.with_name(f".{path.name}.raw")
     try:
         with warnings.catch_warnings():
             # The exporter warns that it is not the default one.
             warnings.simplefilter("ignore")
             export_qonnx(net.eval(), sample, export_path=str(raw), **_EXPORTER)
-        model = cleanup_model(ModelWrapper(str(raw)))
+        model = cleanup_model(fold_constants(ModelWrapper(str(raw))))
     finally:
         raw.unlink(missing_ok=True)
-    name_layers(model.model, layer_weights(net))
+    products = [x.name for x in net.spec.layers if x.kind == "matmul"]
+    name_layers(model.model, layer_weights(net), products)
     model.save(str(path))
 
 
 def layer_weights(net: QuantizedNetwork) -> dict[str, np.ndarray[Any, Any]]:
-    """Return the float weights of every layer by name, in execution order."""
+    """Return the float weights of every layer that has any, by name, in execution order."""
     state = net.network.state_dict()
-    return {x.name: state[f"{x.name}.weight"].cpu().numpy() for x in net.spec.layers}
+    return {name: state[f"{name}.weight"].cpu().numpy() for name in net.weight_widths}
 
 
-def name_layers(model: onnx.ModelProto, weights: Mapping[str, np.ndarray[Any, Any]]) -> None:
+def name_layers(
+    model: onnx.ModelProto,
+    weights: Mapping[str, np.ndarray[Any, Any]],
+    products: Sequence[str] = (),
+) -> None:
     """Rename each Conv, MatMul and Gemm to the layer whose weights it holds.
 
     Nodes are matched by the weights' values, in graph order where two layers hold equal ones.
+    ``products`` are the products of two activations in execution order, which is the graph's.
 
     Raises:
         ExportMismatch: a node without a layer, or a layer without a node.
@@ -61,7 +69,18 @@ def name_layers(model: onnx.ModelProto, weights: Mapping[str, np.ndarray[Any, An
     tensors = {x.name: x for x in model.graph.initializer}
     nodes = {n.name: n for n in model.graph.node}
     open_layers = dict(weights)
-    for bits in read_graph_bits(model, "the exported graph"):
+    found = read_graph_bits(model, "the exported graph")
+    made = [bits.node for bits in found if bits.product]
+    if len(made) != len(products):
+        raise ExportMismatch(
+            f"The exported graph has {len(made)} products of two activations {made!r}, the network "
+            f"{len(products)} {list(products)!r}; the exporter changed or duplicated a layer."
+        )
+    for node, name in zip(made, products, strict=True):
+        nodes[node].name = name
+    for bits in found:
+        if bits.product:
+            continue
         match = next(
             (layer for layer, value in open_layers.items() if _holds(bits, tensors, value)), None
         )

@@ -46,7 +46,11 @@ class QuantNode:
 
 @dataclass(frozen=True)
 class NodeBits:
-    """What one multiply-accumulate node reads; None where no Quant node was found."""
+    """What one multiply-accumulate node reads; None where no Quant node was found.
+
+    A ``product`` multiplies two activations: ``act`` is of its left operand, ``second`` of its
+    right one, and it has no weights.
+    """
 
     node: str
     op: str
@@ -54,6 +58,8 @@ class NodeBits:
     act: QuantNode | None
     weight_tensor: str | None
     weight_transposed: bool
+    product: bool = False
+    second: QuantNode | None = None
 
 
 def read_bits(path: Path) -> tuple[NodeBits, ...]:
@@ -138,6 +144,9 @@ class _Graph:
         first, second = node.input[0], node.input[1]
         if node.op_type == "MatMul" and self._constant_below(first):
             first, second = second, first
+        elif node.op_type == "MatMul" and not self._constant_below(second):
+            left, right = self._activation(first), self._activation(second)
+            return NodeBits(node.name, node.op_type, None, left, None, False, True, right)
         weight, tensor, transposed = self._weight(second)
         if node.op_type == "Gemm":
             transposed ^= any(a.name == "transB" and a.i for a in node.attribute)

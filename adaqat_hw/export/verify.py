@@ -21,8 +21,15 @@ from adaqat_hw.schema import BitWidthPlan, LayerBits
 Array = np.ndarray[Any, Any]
 # Two logits closer than this, relative to the largest one, are a tie that rounding may decide.
 TIE = 1e-5
+# More decisions than this share cannot all be lost to rounding; a few always can on few samples.
+MOST_TIES = 0.02
+_FEW_TIES = 3
 _MEMORY_BYTES = 256 * 2**20
 _LARGEST_BATCH = 256
+_COMPARED = (
+    *("weight_bits", "act_bits", "weight_signed", "weight_narrow", "act_signed"),
+    *("second_act_bits", "second_act_signed"),
+)
 
 
 def check_bits(model: onnx.ModelProto, plan: BitWidthPlan, source: str) -> tuple[LayerBits, ...]:
@@ -46,8 +53,19 @@ def check_bits(model: onnx.ModelProto, plan: BitWidthPlan, source: str) -> tuple
 
 
 def _row(bits: NodeBits, wanted: LayerBits) -> LayerBits:
-    weight = _present(bits.weight, bits.node, "weights")
     act = _present(bits.act, bits.node, "activations")
+    if bits.product:
+        second = _present(bits.second, bits.node, "second activations")
+        return LayerBits(
+            layer=bits.node,
+            act_bits=act.bits,
+            act_signed=act.signed,
+            act=wanted.act,
+            second_act_bits=second.bits,
+            second_act_signed=second.signed,
+            second_act=wanted.second_act or "",
+        )
+    weight = _present(bits.weight, bits.node, "weights")
     return LayerBits(
         layer=bits.node,
         weight_bits=weight.bits,
@@ -71,7 +89,7 @@ def _present(quant: QuantNode | None, layer: str, what: str) -> QuantNode:
 
 
 def _compare(found: LayerBits, wanted: LayerBits) -> None:
-    for field in ("weight_bits", "act_bits", "weight_signed", "weight_narrow", "act_signed"):
+    for field in _COMPARED:
         have, want = getattr(found, field), getattr(wanted, field)
         if have != want:
             raise ExportMismatch(
@@ -97,7 +115,7 @@ class Agreement:
     """PyTorch against QONNX execution on ``samples`` inputs.
 
     ``mismatches`` counts samples whose most likely class differs though PyTorch's logits are no
-    tie; ``ties`` those that differ on a tie.
+    tie; ``ties`` those that differ on a tie, or by no more than rounding explains.
     """
 
     samples: int
@@ -107,13 +125,19 @@ class Agreement:
     ties: int
 
 
-def compare_logits(expected: Array, found: Array) -> Agreement:
-    """Compare logits (n, classes) of PyTorch with those of the graph."""
+def compare_logits(expected: Array, found: Array, noise: Array | None = None) -> Agreement:
+    """Compare logits (n, classes) of PyTorch with those of the graph.
+
+    ``noise`` (n,) is how far float noise moves a logit of each sample
+    (:func:`adaqat_hw.export.rounding.rounding_noise`): two logits closer than twice that are a
+    tie as well.
+    """
     first, second = expected.argmax(axis=1), found.argmax(axis=1)
     rows = np.arange(len(expected))
     gap = expected[rows, first] - expected[rows, second]
     differs = first != second
-    tied = differs & (gap <= TIE * np.maximum(1.0, np.abs(expected).max(axis=1)))
+    close = TIE * np.maximum(1.0, np.abs(expected).max(axis=1))
+    tied = differs & (gap <= (close if noise is None else np.maximum(close, 2 * noise)))
     return Agreement(
         samples=len(expected),
         max_abs_error=float(np.abs(expected - found).max()),
@@ -131,6 +155,12 @@ def require_agreement(agreement: Agreement) -> None:
             f"{agreement.samples} test samples (largest logit error "
             f"{agreement.max_abs_error:.3g}); this is a fault of the export, please report it."
         )
+    if agreement.ties > max(_FEW_TIES, MOST_TIES * agreement.samples):
+        raise ExportMismatch(
+            f"The exported graph decides differently from PyTorch on {agreement.ties} of "
+            f"{agreement.samples} test samples where rounding may decide; that is more than "
+            f"{MOST_TIES:.0%} and no chance: train the network further, or report it."
+        )
 
 
 def run_graph(
@@ -140,13 +170,13 @@ def run_graph(
     batch: int | None = None,
     tick: Callable[[int], None] | None = None,
 ) -> Array:
-    """Execute a QONNX file on inputs (n, ...) float32 and return its first output (n, ...).
+    """Execute a QONNX file on inputs (n, ...) and return its first output (n, ...).
 
     Runs whole batches where the graph can be rewritten for them, else sample by sample.
 
     Args:
         path: the file.
-        x: inputs without regard to the graph's own batch size of 1.
+        x: inputs, float32 or int64 as the graph's, without regard to its own batch size of 1.
         batch: samples per execution; None takes as many as fit into about 256 MiB.
         tick: called with the number of samples done.
     """
@@ -195,6 +225,7 @@ def _rebatched(path: str, size: int) -> Any:
 
 
 def _execute(model: ModelWrapper, x: Array) -> Array:
-    name = model.graph.input[0].name
-    result = execute_onnx(model, {name: x.astype(np.float32)})
+    entry = model.graph.input[0]
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(entry.type.tensor_type.elem_type)
+    result = execute_onnx(model, {entry.name: x.astype(dtype)})
     return np.asarray(result[model.graph.output[0].name])

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from adaqat_hw.errors import ConfigError
-from adaqat_hw.quant._nodes import addends
+from adaqat_hw.quant._nodes import operands
+from adaqat_hw.quant._sites import INPUT_QUANT, ActSite
 from adaqat_hw.quant.quantizers import (
     BitWidth,
     arm_export,
@@ -17,9 +18,10 @@ from adaqat_hw.quant.quantizers import (
     quant_layer,
     quant_relu,
     quant_signed,
+    quant_unsigned,
 )
-from adaqat_hw.quant.trace import ActSite, Trace, trace
-from adaqat_hw.schema import BitWidthPlan, JoinBits, LayerBits, NetworkSpec, QuantConfig
+from adaqat_hw.quant.trace import Trace, trace
+from adaqat_hw.schema import BitWidthPlan, JoinBits, LayerBits, LayerSpec, NetworkSpec, QuantConfig
 
 PlanSource = Literal["adaqat", "uniform", "manual"]
 
@@ -31,6 +33,10 @@ class QuantizedNetwork(nn.Module):
     ``fixed_weights`` and ``fixed_acts`` say which of them keep a configured width whatever is
     learned: the ends of the network (``config.ends == "fixed"``) and its input. Build one with
     :func:`quantize`. The widths are part of the ``state_dict``.
+
+    A layer of kind ``matmul`` (a product of two activations) has no entry in ``weight_widths``;
+    both of its operands are in ``act_widths``. With ``integer_input`` the network takes int64
+    indices, and its input has no quantizer.
     """
 
     def __init__(
@@ -49,10 +55,11 @@ class QuantizedNetwork(nn.Module):
         self.act_widths = act_widths
         self.first_layer = spec.layers[0].name
         self.last_layer = spec.layers[-1].name
-        self.fixed_weights, self.fixed_acts = _fixed(spec, config)
+        self.integer_input = INPUT_QUANT not in act_widths
+        self.fixed_weights, self.fixed_acts = _fixed(spec, config, self.integer_input)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map a batch (n, *input_shape) to logits (n, num_classes)."""
+        """Map a batch (n, *input_shape), float or int64 indices, to logits (n, num_classes)."""
         logits: Tensor = self.network(x)
         return logits
 
@@ -100,8 +107,12 @@ class QuantizedNetwork(nn.Module):
         before = self._bits()
         try:
             for layer in plan.layers:
-                self.weight_widths[layer.layer].set(layer.weight_bits)
-                self.act_widths[here.layer(layer.layer).act].set(layer.act_bits)
+                own = here.layer(layer.layer)
+                self.act_widths[own.act].set(layer.act_bits)
+                if own.second_act is None:
+                    self.weight_widths[layer.layer].set(layer.second_bits)
+                else:
+                    self.act_widths[own.second_act].set(layer.second_bits)
             for join in plan.joins:
                 self.act_widths[join.quantizer].set(join.bits)
         except ConfigError:
@@ -116,23 +127,32 @@ class QuantizedNetwork(nn.Module):
     def _plan(
         self, source: PlanSource, weights: dict[str, int], acts: dict[str, int]
     ) -> BitWidthPlan:
-        layers = tuple(
-            LayerBits(
-                layer=layer.name,
-                weight_bits=weights[layer.name],
-                act_bits=acts[layer.act],
-                act_signed=self.act_widths[layer.act].signed,
-                act=layer.act,
-            )
-            for layer in self.spec.layers
-        )
-        read = {layer.act for layer in self.spec.layers}
+        layers = tuple(self._row(layer, weights, acts) for layer in self.spec.layers)
+        read = read_quantizers(self.spec)
         joins = tuple(
             JoinBits(quantizer=name, bits=acts[name], signed=width.signed)
             for name, width in self.act_widths.items()
             if name not in read
         )
         return BitWidthPlan(network=self.spec.name, source=source, layers=layers, joins=joins)
+
+    def _row(self, layer: LayerSpec, weights: dict[str, int], acts: dict[str, int]) -> LayerBits:
+        second = layer.second_act
+        return LayerBits(
+            layer=layer.name,
+            weight_bits=weights[layer.name] if second is None else None,
+            act_bits=acts[layer.act],
+            act_signed=self.act_widths[layer.act].signed,
+            act=layer.act,
+            second_act_bits=None if second is None else acts[second],
+            second_act_signed=None if second is None else self.act_widths[second].signed,
+            second_act=second,
+        )
+
+
+def read_quantizers(spec: NetworkSpec) -> set[str]:
+    """Return the names of the activation quantizers whose outputs layers multiply."""
+    return {act for x in spec.layers for act in (x.act, x.second_act) if act is not None}
 
 
 def quantize(
@@ -163,7 +183,7 @@ def quantize(
         ConfigError: the network has a part that cannot be quantized, or a width is not possible.
     """
     traced = trace(net, input_shape, name, num_classes)
-    read = {layer.act for layer in traced.spec.layers}
+    read = read_quantizers(traced.spec)
     weight_widths = _swap_layers(traced, config, fused)
     act_widths: dict[str, BitWidth] = {}
     for site in traced.sites:
@@ -181,25 +201,34 @@ def quantize(
     return result.train(net.training)
 
 
-def _fixed(spec: NetworkSpec, config: QuantConfig) -> tuple[dict[str, int], dict[str, int]]:
+def _fixed(
+    spec: NetworkSpec, config: QuantConfig, integer_input: bool
+) -> tuple[dict[str, int], dict[str, int]]:
     first, last = spec.layers[0], spec.layers[-1]
     weights: dict[str, int] = {}
     acts: dict[str, int] = {}
     if config.ends == "fixed":
-        weights = {first.name: config.end_weight_bits, last.name: config.end_weight_bits}
-        acts[last.act] = config.end_act_bits
-    # The network's input wins where one quantizer feeds the first and the last layer.
-    acts[first.act] = config.input_bits
-    acts["input_quant"] = config.input_bits
+        ends = (last, first) if integer_input else (last,)
+        acts = {name: config.end_act_bits for end in ends for name in _operands(end)}
+        weights = {x.name: config.end_weight_bits for x in (first, last) if x.weights}
+    if not integer_input:
+        # The network's input wins where one quantizer feeds the first and the last layer.
+        acts |= dict.fromkeys((*_operands(first), INPUT_QUANT), config.input_bits)
     return weights, acts
+
+
+def _operands(layer: LayerSpec) -> tuple[str, ...]:
+    return (layer.act,) if layer.second_act is None else (layer.act, layer.second_act)
 
 
 def _swap_layers(traced: Trace, config: QuantConfig, fused: bool) -> dict[str, BitWidth]:
     widths = {}
-    for path in traced.layers:
-        twin = quant_layer(traced.module.get_submodule(path), config, 8, fused)
-        traced.module.set_submodule(path, twin)
-        widths[path] = BitWidth(path, twin, weight=True, signed=True)
+    for layer in traced.spec.layers:
+        if layer.kind == "matmul":
+            continue
+        twin = quant_layer(traced.module.get_submodule(layer.name), config, 8, fused)
+        traced.module.set_submodule(layer.name, twin)
+        widths[layer.name] = BitWidth(layer.name, twin, weight=True, signed=True)
     return widths
 
 
@@ -208,6 +237,8 @@ def _quantizer(site: ActSite, config: QuantConfig, fused: bool) -> tuple[nn.Modu
         return quant_input(config, 8, fused), config.input_signed
     if site.kind == "relu":
         return quant_relu(config, 8, fused), False
+    if not site.signed:
+        return quant_unsigned(config, 8, fused, clip=site.clip), False
     return quant_signed(config, 8, fused), True
 
 
@@ -224,7 +255,7 @@ def _insert(module: fx.GraphModule, site: ActSite, quantizer: nn.Module) -> None
         _join(graph, node, site.name)
     else:
         with graph.inserting_after(node):
-            call = graph.call_module(site.name, (node,))
+            call = _call(graph, site.name, node)
         readers = set(site.readers)
         everywhere = site.kind == "input"
         node.replace_all_uses_with(
@@ -235,7 +266,7 @@ def _insert(module: fx.GraphModule, site: ActSite, quantizer: nn.Module) -> None
 def _replace(graph: fx.Graph, node: fx.Node, name: str) -> None:
     source: Any = node.args[0] if node.args else node.kwargs["input"]
     with graph.inserting_before(node):
-        call = graph.call_module(name, (source,))
+        call = _call(graph, name, source)
     node.replace_all_uses_with(call)
     graph.erase_node(node)
 
@@ -243,9 +274,16 @@ def _replace(graph: fx.Graph, node: fx.Node, name: str) -> None:
 def _join(graph: fx.Graph, node: fx.Node, name: str) -> None:
     """Send both addends through the one quantizer, so that they share its scale."""
     with graph.inserting_before(node):
-        quantized = tuple(graph.call_module(name, (operand,)) for operand in addends(node))
+        quantized = tuple(_call(graph, name, operand) for operand in operands(node))
     # Out of place: an in-place add would overwrite what a quantizer saved for backward.
     node.op, node.target, node.args, node.kwargs = "call_function", torch.add, quantized, {}
+
+
+def _call(graph: fx.Graph, name: str, source: fx.Node) -> fx.Node:
+    """Add a call of a quantizer, whose output has the shape of its input."""
+    call = graph.call_module(name, (source,))
+    call.meta = dict(source.meta)
+    return call
 
 
 def _same_names(what: str, given: list[str], own: list[str]) -> None:
@@ -259,12 +297,19 @@ def _same_names(what: str, given: list[str], own: list[str]) -> None:
 
 
 def _same_kind(row: LayerBits, own: LayerBits) -> None:
-    if row.act and row.act != own.act:
+    if (row.second_act is None) != (own.second_act is None):
+        what = "multiplies two activations" if own.second_act is not None else "has weights"
         raise ConfigError(
-            f"The plan says that layer {row.layer!r} reads {row.act!r}; it reads {own.act!r} in "
-            "the network."
+            f"The plan has weight_bits {row.weight_bits!r} and second_act {row.second_act!r} for "
+            f"layer {row.layer!r}, which {what} in the network."
         )
-    for field in ("weight_signed", "weight_narrow", "act_signed"):
+    for given, there in ((row.act, own.act), (row.second_act, own.second_act)):
+        if given and given != there:
+            raise ConfigError(
+                f"The plan says that layer {row.layer!r} reads {given!r}; it reads {there!r} in "
+                "the network."
+            )
+    for field in ("weight_signed", "weight_narrow", "act_signed", "second_act_signed"):
         if getattr(row, field) != getattr(own, field):
             raise ConfigError(
                 f"The plan has {field} = {getattr(row, field)!r} for layer {row.layer!r}; the "

@@ -3,47 +3,43 @@
 from __future__ import annotations
 
 import copy
-import math
 from dataclasses import dataclass
-from typing import Any, Literal
 
 import torch
 from torch import fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
 from adaqat_hw.errors import ConfigError
-from adaqat_hw.quant._nodes import LAYERS, Role, describe, role_of, yields_tensor
-from adaqat_hw.schema import LayerKind, LayerSpec, NetworkSpec
+from adaqat_hw.quant._layer_specs import layer_spec
+from adaqat_hw.quant._nodes import (
+    LAYERS,
+    Role,
+    describe,
+    known_nodes,
+    role_of,
+    takes_indices,
+    yields_tensor,
+)
+from adaqat_hw.quant._sites import ActSite, free_name, place
+from adaqat_hw.quant.products import MatMul
+from adaqat_hw.schema import NetworkSpec
 
-INPUT_QUANT = "input_quant"
 _BATCH = 2  # more than one, so that a network that mixes samples gives itself away
-
-SiteKind = Literal["input", "relu", "inserted", "join"]
-
-
-@dataclass(frozen=True)
-class ActSite:
-    """One activation quantizer to place.
-
-    ``node`` is the graph node it belongs to: the input, the ReLU it replaces, the add whose two
-    addends go through it, or the unquantized producer whose value ``readers`` (layers) take
-    through it. ``name`` becomes its module path.
-    """
-
-    name: str
-    kind: SiteKind
-    node: fx.Node
-    readers: tuple[fx.Node, ...] = ()
 
 
 @dataclass(frozen=True)
 class Trace:
-    """A traced copy of a network, its layers and its quantizer sites in execution order."""
+    """A traced copy of a network, its layers and its quantizer sites in execution order.
+
+    ``layers`` maps names to graph nodes: of modules with weights, and of products of two
+    activations. ``integer_input`` says that the network takes int64 indices.
+    """
 
     module: fx.GraphModule
     spec: NetworkSpec
     sites: tuple[ActSite, ...]
     layers: dict[str, fx.Node]
+    integer_input: bool
 
 
 def network_spec(
@@ -52,7 +48,9 @@ def network_spec(
     """Return the layers of a float network with their shapes and MACs.
 
     Args:
-        net: Conv1d/2d, Linear, BatchNorm, ReLU, pooling, flattening, dropout, residual adds.
+        net: Conv1d/2d, Linear, products of two activations (MatMul or ``@``), BatchNorm, ReLU,
+            pooling, flattening, dropout, residual adds; LayerNorm, GELU, SiLU, Tanh, Softmax and
+            Embedding, which stay float and are quantized where a layer reads them.
         input_shape: of one sample, without the batch dimension.
         name: the network's name in records.
         num_classes: outputs that the network must have.
@@ -67,24 +65,30 @@ def network_spec(
 def trace(net: nn.Module, input_shape: tuple[int, ...], name: str, num_classes: int) -> Trace:
     """Trace a copy of ``net`` and decide where its activation quantizers belong."""
     module = _symbolic(net)
-    _propagate(module, input_shape, num_classes)
     modules = dict(module.named_modules())
-    roles = _roles(module, modules)
-    layers = _layers(roles)
-    sites, act_of = _place(module, modules, roles, layers)
-    specs = [
-        _layer_spec(path, node, modules[path], act_of[node].name) for path, node in layers.items()
-    ]
-    spec = NetworkSpec(
-        name=name, input_shape=input_shape, num_classes=num_classes, layers=tuple(specs)
+    integers = takes_indices(module.graph, modules)
+    _propagate(module, input_shape, num_classes, integers)
+    roles = _roles(module, modules, known_nodes(module.graph, modules, integers))
+    layers = _layers(module, roles)
+    sites, reads = place(module, modules, roles, layers)
+    specs = tuple(
+        layer_spec(
+            path,
+            node,
+            None if roles[node] == "product" else modules[path],
+            tuple(site.name for site in reads[node]),
+            _BATCH,
+        )
+        for path, node in layers.items()
     )
-    return Trace(module=module, spec=spec, sites=sites, layers=layers)
+    spec = NetworkSpec(name=name, input_shape=input_shape, num_classes=num_classes, layers=specs)
+    return Trace(module, spec, sites, layers, integers)
 
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Keep layers whole that merely subclass torch's without a forward of their own."""
-        kept = any(isinstance(m, k) and type(m).forward is k.forward for k in LAYERS)
+        kept = any(isinstance(m, k) and type(m).forward is k.forward for k in (*LAYERS, MatMul))
         return kept or super().is_leaf_module(m, module_qualified_name)
 
 
@@ -137,20 +141,15 @@ def _functional_dropout(module: fx.GraphModule) -> None:
     module.recompile()
 
 
-def free_name(module: nn.Module, wanted: str) -> str:
-    """Return ``wanted``, or it with a number, as a name ``module`` does not have yet."""
-    name, number = wanted, 1
-    while hasattr(module, name):
-        name, number = f"{wanted}_{number}", number + 1
-    return name
-
-
-def _propagate(module: fx.GraphModule, input_shape: tuple[int, ...], num_classes: int) -> None:
+def _propagate(
+    module: fx.GraphModule, input_shape: tuple[int, ...], num_classes: int, integers: bool
+) -> None:
     inputs = [n for n in module.graph.nodes if n.op == "placeholder"]
     if len(inputs) != 1:
         raise ConfigError(f"The network takes {len(inputs)} inputs; it must take one tensor.")
     reference = next(module.parameters(), torch.zeros(()))
-    sample = torch.zeros((_BATCH, *input_shape), dtype=reference.dtype, device=reference.device)
+    dtype = torch.int64 if integers else reference.dtype
+    sample = torch.zeros((_BATCH, *input_shape), dtype=dtype, device=reference.device)
     modes = {part: part.training for part in module.modules()}
     module.eval()
     try:
@@ -175,162 +174,47 @@ def _propagate(module: fx.GraphModule, input_shape: tuple[int, ...], num_classes
         )
 
 
-def _roles(module: fx.GraphModule, modules: dict[str, nn.Module]) -> dict[fx.Node, Role]:
+def _roles(
+    module: fx.GraphModule, modules: dict[str, nn.Module], known: set[fx.Node]
+) -> dict[fx.Node, Role]:
     """Return the roles of all tensor nodes up to the last layer, in execution order."""
     roles: dict[fx.Node, Role] = {}
     needed: set[fx.Node] = set()
     for node in reversed(module.graph.nodes):
         if node.op == "output":
             continue
-        role = role_of(node, modules) if yields_tensor(node) else None
-        if role == "layer" or any(user in needed for user in node.users):
+        role = role_of(node, modules, known) if yields_tensor(node) else None
+        if role in ("layer", "product") or any(user in needed for user in node.users):
             needed.add(node)
             if role is not None:
                 roles[node] = role
     roles = {node: roles[node] for node in module.graph.nodes if node in roles}
     if "layer" not in roles.values():
         raise ConfigError("The network has no Conv1d, Conv2d or Linear layer to quantize.")
-    bad = [describe(node, modules) for node, role in roles.items() if role == "unsupported"]
+    bad = [describe(node, modules, known) for node, role in roles.items() if role == "unsupported"]
     if bad:
         raise ConfigError(
             f"The network holds {', '.join(bad)} before a layer, which has no quantized form; use "
-            "Conv1d/2d, Linear, BatchNorm, ReLU, max or average pooling, flattening, dropout and "
-            "residual additions of two tensors."
+            "Conv1d/2d, Linear, products of two activations (MatMul), BatchNorm, LayerNorm, ReLU, "
+            "GELU, SiLU, Tanh, Softmax, Embedding, max or average pooling, flattening, dropout, "
+            "residual additions of two tensors and arithmetic with constants."
         )
     return roles
 
 
-def _layers(roles: dict[fx.Node, Role]) -> dict[str, fx.Node]:
+def _layers(module: fx.GraphModule, roles: dict[fx.Node, Role]) -> dict[str, fx.Node]:
     layers: dict[str, fx.Node] = {}
     for node, role in roles.items():
-        if role != "layer":
+        if role not in ("layer", "product"):
             continue
-        path = str(node.target)
+        bare = node.op != "call_module"
+        path = free_name(module, node.name) if bare else str(node.target)
         if path in layers:
             raise ConfigError(
                 f"Layer {path!r} is used twice in the network; give each use its own module."
             )
         layers[path] = node
     return layers
-
-
-def _place(
-    module: fx.GraphModule,
-    modules: dict[str, nn.Module],
-    roles: dict[fx.Node, Role],
-    layers: dict[str, fx.Node],
-) -> tuple[tuple[ActSite, ...], dict[fx.Node, ActSite]]:
-    """Return all quantizer sites and, for each layer node, the site that feeds it."""
-    taken = set(modules)
-    at: dict[fx.Node, ActSite] = {}
-    paths = {node: path for path, node in layers.items()}
-
-    def site(name: str, kind: SiteKind, node: fx.Node) -> ActSite:
-        if name in taken:
-            raise ConfigError(
-                f"The network has a module {name!r}, the name that a quantizer gets; rename it."
-            )
-        taken.add(name)
-        return ActSite(name=name, kind=kind, node=node)
-
-    joins: dict[fx.Node, ActSite] = {}
-    inserted: dict[fx.Node, ActSite] = {}
-    reads: dict[fx.Node, ActSite] = {}
-    replaced: set[str] = set()
-    for node, role in roles.items():
-        if role == "input":
-            at[node] = site(INPUT_QUANT, "input", node)
-        elif role == "relu":
-            path = str(node.target)
-            if node.op == "call_module" and path not in replaced:
-                replaced.add(path)
-                at[node] = ActSite(name=path, kind="relu", node=node)
-            else:
-                at[node] = site(free_name(module, node.name), "relu", node)
-        elif role == "transparent":
-            producer = _data(node)
-            if producer in at:
-                at[node] = at[producer]
-    for node, role in roles.items():
-        if role == "add":
-            relu = next((u for u in node.users if roles.get(u) == "relu"), None)
-            base = at[relu].name.replace(".", "_") if relu is not None else node.name
-            joins[node] = site(f"{base}_join_quant", "join", node)
-        elif role == "layer":
-            producer = _data(node)
-            found = at.get(producer) or inserted.get(producer)
-            if found is None:
-                base = paths[node].replace(".", "_")
-                found = site(f"{base}_{INPUT_QUANT}", "inserted", producer)
-                inserted[producer] = found
-            reads[node] = found
-    ordered: list[ActSite] = []
-    for node in module.graph.nodes:
-        for table in (at, joins, inserted):
-            here = table.get(node)
-            if here is not None and here.node is node:
-                readers = tuple(n for n in layers.values() if reads[n] is here)
-                ordered.append(ActSite(here.name, here.kind, node, readers))
-    return tuple(ordered), reads
-
-
-def _data(node: fx.Node) -> fx.Node:
-    """Return the node that hands ``node`` its tensor."""
-    first = node.args[0] if node.args else node.kwargs.get("input", node.kwargs.get("x"))
-    if not isinstance(first, fx.Node):
-        raise ConfigError(
-            f"Node {node.name!r} of the network does not take a tensor as its first argument."
-        )
-    return first
-
-
-def _layer_spec(path: str, node: fx.Node, layer: Any, act: str) -> LayerSpec:
-    in_shape = tuple(_data(node).meta["tensor_meta"].shape[1:])
-    out_shape = tuple(node.meta["tensor_meta"].shape[1:])
-    if isinstance(layer, nn.Linear):
-        return LayerSpec(
-            name=path,
-            kind="linear",
-            macs=math.prod(out_shape) * layer.in_features,
-            weights=layer.weight.numel(),
-            in_channels=layer.in_features,
-            out_channels=layer.out_features,
-            input_shape=in_shape,
-            output_shape=out_shape,
-            act=act,
-        )
-    depthwise = layer.groups == layer.in_channels > 1
-    kind: LayerKind = "depthwise" if depthwise else "conv"
-    per_output = math.prod(layer.kernel_size) * (layer.in_channels // layer.groups)
-    return LayerSpec(
-        name=path,
-        kind=kind,
-        macs=math.prod(out_shape) * per_output,
-        weights=layer.weight.numel(),
-        in_channels=layer.in_channels,
-        out_channels=layer.out_channels,
-        kernel=tuple(layer.kernel_size),
-        stride=tuple(layer.stride),
-        padding=_padding(path, layer),
-        groups=layer.groups,
-        input_shape=in_shape,
-        output_shape=out_shape,
-        act=act,
-    )
-
-
-def _padding(path: str, layer: Any) -> tuple[int, ...]:
-    if layer.padding == "valid":
-        return (0,) * len(layer.kernel_size)
-    if layer.padding == "same":
-        totals = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
-        if any(total % 2 for total in totals):
-            raise ConfigError(
-                f"Layer {path!r} pads unevenly ('same' with kernel {layer.kernel_size!r}); give "
-                "the padding as numbers."
-            )
-        return tuple(total // 2 for total in totals)
-    return tuple(layer.padding)
 
 
 def _one_line(exc: Exception) -> str:

@@ -117,6 +117,71 @@ def test_network_without_layers_is_refused():
         uniform_plan_for(empty, 4, 4)
 
 
+def product(name, left, right, macs=100):
+    return LayerSpec(
+        name=name,
+        kind="matmul",
+        macs=macs,
+        weights=0,
+        in_channels=5,
+        out_channels=4,
+        input_shape=(5, 5),
+        output_shape=(5, 4),
+        act=left,
+        second_act=right,
+    )
+
+
+@pytest.fixture
+def attention():
+    return spec_of(
+        linear("a", 4, 4, act="in"),
+        product("scores", "q", "k"),
+        product("context", "softmax", "v", macs=10),
+        linear("b", 4, 3, act="b_in"),
+        linear("c", 4, 2, act="last"),
+    )
+
+
+def test_products_cost_macs_times_the_widths_of_both_operands(attention):
+    plan = uniform_plan_for(attention, 3, 5)
+    rows = list(plan.layers)
+    rows[1] = rows[1].model_copy(update={"act_bits": 2, "second_act_bits": 7})
+    counted = bitops(attention, plan.model_copy(update={"layers": tuple(rows)}))
+    assert counted.per_layer["scores"] == 100 * 2 * 7
+    assert counted.per_layer["context"] == 10 * 5 * 5
+    assert counted.total == 16 * 64 + 1400 + 250 + 12 * 15 + 8 * 64
+
+
+def test_products_have_no_weights_to_compress(attention):
+    found = weight_compression(attention, uniform_plan_for(attention, 4, 2))
+    assert found.inner == 8.0
+    assert found.total == 32 * (16 + 12 + 8) / (16 * 8 + 12 * 4 + 8 * 8)
+    only = spec_of(product("p", "x", "y"))
+    with pytest.raises(ConfigError, match="'net' has no weights"):
+        weight_compression(only, uniform_plan_for(only, 4, 4))
+
+
+def test_uniform_plans_give_products_two_activation_widths(attention):
+    row = uniform_plan_for(attention, 3, 5).layer("scores")
+    assert (row.weight_bits, row.act_bits, row.second_act_bits) == (None, 5, 5)
+    assert (row.act, row.second_act) == ("q", "k")
+    last = spec_of(linear("a", 4, 4, act="in"), product("p", "x", "y"))
+    row = uniform_plan_for(last, 3, 5, 8, 6).layer("p")
+    assert (row.act_bits, row.second_act_bits) == (6, 6)
+
+
+def test_a_plan_with_weights_for_a_product_is_refused(attention):
+    plan = uniform_plan_for(attention, 3, 5)
+    rows = [LayerBits(layer=row.layer, weight_bits=4, act_bits=4) for row in plan.layers]
+    with pytest.raises(ConfigError, match=r"weight_bits 4 .* 'scores', which multiplies two act"):
+        bitops(attention, plan.model_copy(update={"layers": tuple(rows)}))
+    products = spec_of(*(product(x.name, "x", "y") for x in attention.layers))
+    other = uniform_plan_for(products, 3, 5)
+    with pytest.raises(ConfigError, match=r"weight_bits None .* 'a', which multiplies weights"):
+        weight_compression(attention, other)
+
+
 widths = st.integers(1, 8)
 sizes = st.lists(st.tuples(st.integers(1, 64), st.integers(1, 64)), min_size=1, max_size=6)
 

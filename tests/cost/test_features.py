@@ -143,3 +143,13 @@ def test_cost_loads_no_torch():
     code = "import sys, adaqat_hw.cost, adaqat_hw.boards; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_products_of_activations_have_no_features():
+    operands = {"act": "q", "second_act": "k", "second_act_bits": 4, "second_act_signed": True}
+    rows = (LayerBits(layer="scores", act_bits=4, **operands),)
+    plan = BitWidthPlan(network="net", source="manual", layers=rows)
+    with pytest.raises(
+        ConfigError, match=r"\['scores'\] .* multiply two activations, which no hard"
+    ):
+        layer_features(graph_of(), plan)

@@ -14,7 +14,8 @@ import torch
 
 from adaqat_hw.errors import ConfigError, ExportMismatch
 from adaqat_hw.export import export, read_bits
-from adaqat_hw.schema import BitWidthPlan, QonnxArtifact, RunConfig, sha256_file
+from adaqat_hw.export.verify import run_graph
+from adaqat_hw.schema import GOLDEN_FRAMES, BitWidthPlan, QonnxArtifact, RunConfig, sha256_file
 
 # Stages do not import each other; a test may use what another stage writes.
 from adaqat_hw.train import Variant, train
@@ -76,6 +77,76 @@ def test_a_sample_limit_is_recorded(run_config: MakeConfig, trained: Path, tmp_p
     assert export(run_config(), trained / "mlp", tmp_path, samples=7).samples == 7
     with pytest.raises(ConfigError, match="samples = 0 must be at least 1"):
         export(run_config(), trained / "mlp", tmp_path, samples=0)
+
+
+def test_a_test_set_larger_than_memory_is_verified_in_parts(
+    run_config: MakeConfig, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from adaqat_hw.export import stage
+
+    whole = export(run_config(), trained / "mlp", tmp_path / "whole")
+    seen: list[int] = []
+    run = stage.run_graph
+
+    def watched(path: str, x: np.ndarray[Any, Any], **rest: Any) -> Any:
+        seen.append(len(x))
+        return run(path, x, **rest)
+
+    monkeypatch.setattr(stage, "run_graph", watched)
+    monkeypatch.setattr(stage, "_CHUNK_BYTES", 4 * 64 * 150)
+    monkeypatch.setattr(stage, "_GOLDEN_BYTES", 4 * 64 * 200)
+    done: list[int] = []
+    parts = export(
+        run_config(),
+        trained / "mlp",
+        tmp_path / "parts",
+        progress=lambda event: done.append(event.get("done", 0)),
+    )
+    assert seen == [150, 150, 60]
+    assert done == sorted(done)
+    assert done[-1] == 360
+    assert (parts.samples, parts.argmax_agreement) == (360, whole.argmax_agreement)
+    one, other = (np.load(tmp_path / name / "golden.npz") for name in ("whole", "parts"))
+    for key in ("inputs", "logits", "labels"):
+        assert (len(one[key]), len(other[key])) == (360, 200)
+        assert np.array_equal(one[key][:200], other[key])
+
+
+def test_few_large_samples_still_give_the_flow_enough_golden_frames(
+    run_config: MakeConfig, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from adaqat_hw.export import stage
+
+    monkeypatch.setattr(stage, "_GOLDEN_BYTES", 1)
+    export(run_config(), trained / "mlp", tmp_path, samples=200)
+    with np.load(tmp_path / "golden.npz") as golden:
+        assert len(golden["inputs"]) == len(golden["labels"]) == GOLDEN_FRAMES
+
+
+def test_tokens_stay_integers_in_the_graph_and_the_golden_file(tmp_path: Path) -> None:
+    from onnx import TensorProto, helper, numpy_helper, save
+
+    from adaqat_hw.export import stage
+
+    table = np.arange(12, dtype=np.float32).reshape(6, 2)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gather", ["table", "tokens"], ["letters"]),
+            helper.make_node("Flatten", ["letters"], ["logits"]),
+        ],
+        "tokens",
+        [helper.make_tensor_value_info("tokens", TensorProto.INT64, [1, 3])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, 6])],
+        [numpy_helper.from_array(table, "table")],
+        value_info=[helper.make_tensor_value_info("letters", TensorProto.FLOAT, [1, 3, 2])],
+    )
+    path = tmp_path / "tokens.onnx"
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)]), str(path))
+    tokens = torch.tensor([[5, 0, 1], [2, 2, 3], [0, 0, 4]])
+    x = stage._input_array(tokens)
+    assert x.dtype == np.int64
+    assert stage._input_array(tokens.double()).dtype == np.float32
+    assert np.array_equal(run_graph(str(path), x), table[x].reshape(3, 6))
 
 
 def test_full_precision_cannot_be_exported(

@@ -48,3 +48,12 @@ def test_agreement_counts_what_differs(seed: int, rows: int, classes: int) -> No
     differing = int((expected.argmax(1) != found.argmax(1)).sum())
     assert agreement.mismatches + agreement.ties == differing
     assert agreement.argmax_agreement == pytest.approx(1 - differing / rows)
+
+
+def test_more_ties_than_chance_are_refused() -> None:
+    expected = np.tile([[1.0, 1.0 - 1e-7]], (200, 1))
+    found = np.where(np.arange(200)[:, None] < 5, expected[:, ::-1], expected)
+    with pytest.raises(ExportMismatch, match="on 5 of 200 test samples where rounding may decide"):
+        require_agreement(compare_logits(expected, found))
+    found = np.where(np.arange(200)[:, None] < 4, expected[:, ::-1], expected)
+    require_agreement(compare_logits(expected, found))

@@ -198,6 +198,28 @@ def test_format_plan(mlp, shape):
     )
 
 
+def test_format_plan_of_a_product_of_activations():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 3)
+
+        def forward(self, x):
+            x = self.a(x)
+            return self.b((x.softmax(-1) @ x).mean(1))
+
+    quantized = quantize(Net(), QuantConfig(), input_shape=(4, 4), name="tiny", num_classes=3)
+    assert format_plan(quantized.uniform_plan(3, 4)) == "\n".join(
+        [
+            "network tiny, uniform widths in bits (s = signed activations)",
+            "layer   weights    acts  quantizer",
+            "a             8      8s  input_quant",
+            "matmul        -  4 x 4s  matmul_input_quant x matmul_second_quant",
+            "b             8      8s  b_input_quant",
+        ]
+    )
+
+
 def _scramble(module):
     if isinstance(module, nn.Linear | nn.Conv2d):
         module.reset_parameters()
