@@ -23,7 +23,7 @@ class NetworkConfig(Record):
     """Which network, and what its builder takes."""
 
     name: str
-    options: dict[str, int | str | bool | tuple[int, ...]] = {}
+    options: dict[str, int | float | str | bool | tuple[int, ...]] = {}
 
 
 class DataConfig(Record):

@@ -6,6 +6,10 @@ from adaqat_hw import nets
 from adaqat_hw.errors import ConfigError
 from adaqat_hw.schema import NetworkConfig
 
+# Transformers have biases, other initialisations and other layers; they have tests of their own.
+CONVOLUTIONAL = tuple(n for n in nets.names() if n not in ("vit", "text-encoder"))
+CLASSES = {"mobilenet-v1": 1000, "mobilenet-v2": 1000, "resnet18": 1000, "speech-cnn": 9}
+
 
 def build(name, **options):
     return nets.build(NetworkConfig(name=name, options=options))
@@ -22,30 +26,33 @@ def macs_of(net, input_shape):
         return hook
 
     for name, module in net.named_modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear):
             module.register_forward_hook(watch(name))
     net.eval()(torch.zeros(1, *input_shape))
     return found
 
 
 def test_names_are_the_promised_ones():
-    assert nets.names() == ("cnv", "demo-cnn", "mlp", "resnet20")
+    assert nets.names() == (
+        *("cnv", "demo-cnn", "mlp", "mobilenet-v1", "mobilenet-v2"),
+        *("resnet18", "resnet20", "speech-cnn", "text-encoder", "vit"),
+    )
 
 
-@pytest.mark.parametrize("name", nets.names())
-def test_forward_has_ten_logits_and_info_tells_the_shape(name):
+@pytest.mark.parametrize("name", CONVOLUTIONAL)
+def test_forward_has_a_logit_per_class_and_info_tells_the_shape(name):
     info = nets.info(name)
     assert info.name == name
-    assert info.num_classes == 10
+    assert info.num_classes == CLASSES.get(name, 10)
     assert info.description
     out = build(name)(torch.randn(2, *info.input_shape))
-    assert out.shape == (2, 10)
+    assert out.shape == (2, info.num_classes)
     assert out.isfinite().all()
 
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [(n, {}) for n in nets.names()]
+    [(n, {"input_shape": (3, 32, 32)} if CLASSES.get(n) == 1000 else {}) for n in CONVOLUTIONAL]
     + [("resnet20", {"shortcut": "B"}), ("mlp", {"input_shape": (64,)})],
 )
 def test_symbolic_trace_computes_the_same(name, options):
@@ -59,20 +66,21 @@ def test_symbolic_trace_computes_the_same(name, options):
     assert relus == []
 
 
-@pytest.mark.parametrize("name", nets.names())
+@pytest.mark.parametrize("name", CONVOLUTIONAL)
 def test_no_bias_before_batch_norm_and_one_at_the_head(name):
-    layers = [m for m in build(name).modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    kinds = nn.Conv1d | nn.Conv2d | nn.Linear
+    layers = [m for m in build(name).modules() if isinstance(m, kinds)]
     assert all(m.bias is None for m in layers[:-1])
     assert layers[-1].bias is not None
     bare = [m for m in build(name, head_bias=False).modules() if isinstance(m, nn.Linear)]
     assert bare[-1].bias is None
 
 
-@pytest.mark.parametrize("name", nets.names())
+@pytest.mark.parametrize("name", CONVOLUTIONAL)
 def test_weights_follow_kaiming(name):
     torch.manual_seed(1)
     for module in build(name).modules():
-        if isinstance(module, nn.Conv2d | nn.Linear) and module.weight.numel() > 2000:
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear) and module.weight.numel() > 2000:
             fan_in = module.weight[0].numel()
             expected = (2 / fan_in) ** 0.5
             assert module.weight.std().item() == pytest.approx(expected, rel=0.1)
@@ -139,10 +147,18 @@ def test_options_change_the_network_and_info():
     assert nets.info(config).options["channels"] == (4, 6)
 
 
+def test_a_fractional_option_survives_the_record_and_integers_stay_integers():
+    config = NetworkConfig(name="mobilenet-v1", options={"width": 0.5, "num_classes": 10})
+    again = NetworkConfig.model_validate_json(config.model_dump_json())
+    assert again == config
+    assert [type(v) for v in again.options.values()] == [float, int]
+    assert nets.build(again).fc.weight.shape == (10, 512)
+
+
 @pytest.mark.parametrize(
     ("name", "options", "words"),
     [
-        ("resnet18", {}, ["'resnet18'", "cnv, demo-cnn, mlp, resnet20"]),
+        ("resnet19", {}, ["'resnet19'", "cnv, demo-cnn, mlp", "resnet18, resnet20"]),
         ("mlp", {"widht": 3}, ["'widht'", "head_bias, hidden, input_shape, num_classes"]),
         ("mlp", {"hidden": (64, 0)}, ["hidden.1 = 0", "greater than 0"]),
         ("mlp", {"head_bias": 1}, ["head_bias = 1", "valid boolean"]),
@@ -152,6 +168,13 @@ def test_options_change_the_network_and_info():
         ("cnv", {"input_shape": (3, 28, 28)}, ["(3, 28, 28)", "at least 32"]),
         ("resnet20", {"shortcut": "C"}, ["shortcut = 'C'", "'A' or 'B'"]),
         ("resnet20", {"channels": (32, 16, 16)}, ["(32, 16, 16)", "shortcut 'B'"]),
+        ("resnet18", {"stem": "small"}, ["stem = 'small'", "'imagenet' or 'cifar'"]),
+        ("mobilenet-v1", {"width": 0.0}, ["width = 0.0", "greater than 0"]),
+        ("mobilenet-v1", {"repeats": (1, 2, 2, 6)}, ["repeats"]),
+        ("mobilenet-v2", {"strides": "tiny"}, ["strides = 'tiny'", "'imagenet' or 'cifar'"]),
+        ("mobilenet-v2", {"activation": "gelu"}, ["activation = 'gelu'", "'relu' or 'relu6'"]),
+        ("speech-cnn", {"kernel": 4}, ["kernel 4", "odd"]),
+        ("speech-cnn", {"input_shape": (1, 12, 29)}, ["input_shape"]),
     ],
 )
 def test_wrong_networks_and_options_are_refused_with_what_is_allowed(name, options, words):
