@@ -1,8 +1,10 @@
 """One fused fake-quantization behind Brevitas' ``tensor_quant`` interface.
 
 Stock Brevitas spends most of a training step in element-wise passes (where, mul, lt, gt). Here
-the quantizer is one ``autograd.Function`` whose integer range comes from Python numbers, so that
-nothing synchronises with a GPU. Outputs equal stock Brevitas bit for bit.
+the quantizer is one ``autograd.Function``, and a ReLU in front of it is part of it. Outputs equal
+stock Brevitas bit for bit. The integer range comes from Python numbers, so that nothing
+synchronises with a GPU; under torch.compile it comes from the width's buffer, so that a change of
+width compiles nothing anew.
 """
 
 from __future__ import annotations
@@ -33,40 +35,109 @@ class FakeQuant(torch.autograd.Function):
 
     Backward: straight-through for ``x`` inside the range; for the scale the difference between
     quantized and unquantized value inside the range and the clipped integer outside of it
-    (learned step size, arXiv 1902.08153, equation 3). ``clipped=False`` says that no value can
-    lie outside, which saves the mask.
+    (learned step size, arXiv 1902.08153, equation 3). ``relu`` says that ``x`` is in front of a
+    ReLU, which the clamp at 0 computes: then no gradient passes at or below 0.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, scale: Tensor, low: int, high: int, clipped: bool) -> Tensor:
-        """Quantize ``x``; ``scale`` has one element or broadcasts per output channel."""
-        ctx.save_for_backward(x, scale)
-        ctx.bounds = (low, high, clipped)
-        return (x / scale).round_().clamp_(low, high).mul_(scale)
+    def forward(ctx: Any, x: Tensor, scale: Tensor, low: int, high: int, relu: bool) -> Tensor:
+        """Quantize ``x``; ``scale`` has one element."""
+        steps = x / scale
+        y = steps.round().clamp_(low, high).mul_(scale)
+        ctx.save_for_backward(steps, y, scale)
+        ctx.bounds = (low, high, relu)
+        return y
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None, None, None]:
         """Return the gradients for ``x`` and ``scale``."""
         (grad,) = grads
-        x, scale = ctx.saved_tensors
-        low, high, clipped = ctx.bounds
-        steps = x / scale
-        grad_x = (
-            torch.ops.aten.hardtanh_backward(grad, steps, *_open_interval(low, high))
-            if clipped
-            else grad
-        )
+        steps, y, scale = ctx.saved_tensors
+        low, high, relu = ctx.bounds
+        lower, upper = _open_interval(low, high)
+        bounds = (0.0 if relu else lower, upper)
+        grad_x = torch.ops.aten.hardtanh_backward(grad, steps, *bounds)
         if not ctx.needs_input_grad[1]:
             return grad_x, None, None, None, None
-        if scale.numel() == 1:
-            inside = torch.dot(grad_x.flatten(), steps.flatten())
-            integers = steps.round_().clamp_(low, high)
-            change = torch.dot(grad.flatten(), integers.flatten()) - inside
-            return grad_x, change.reshape(scale.shape), None, None, None
-        integers = steps.round().clamp_(low, high)
-        change = integers.mul_(grad).sub_(steps.mul_(grad_x))
+        # sum(grad * integer) over all elements less sum(grad_x * x / scale) over those inside.
+        change = _dot(grad, y) / scale.flatten()[0] - _dot(grad_x, steps)
+        return grad_x, change.reshape(scale.shape), None, None, None
+
+
+class FakeQuantWeight(torch.autograd.Function):
+    """``y = scale * round(w / scale)`` where the scale leaves no ``w`` outside the range.
+
+    ``scale`` has one element or broadcasts per output channel. Backward as :class:`FakeQuant`'s.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, w: Tensor, scale: Tensor, low: int, high: int) -> Tensor:
+        """Quantize ``w``."""
+        y = (w / scale).round_().clamp_(low, high).mul_(scale)
+        ctx.save_for_backward(w, y, scale)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
+        """Return the gradients for ``w`` and ``scale``."""
+        (grad,) = grads
+        w, y, scale = ctx.saved_tensors
+        if not ctx.needs_input_grad[1]:
+            return grad, None, None, None
         axes = [i for i, size in enumerate(scale.shape) if size == 1]
-        return grad_x, change.sum(dim=axes, keepdim=True) if axes else change, None, None, None
+        change = (y - w).mul_(grad)
+        change = change.sum(dim=axes, keepdim=True) if scale.numel() > 1 else change.sum()
+        return grad, change.reshape(scale.shape) / scale, None, None
+
+
+class FakeQuantCompiled(torch.autograd.Function):
+    """The same function with its range in tensors, in the terms that torch.compile fuses best.
+
+    Computes in float32 whatever autocast made of ``x``: bfloat16 cannot tell the steps of 8 bits
+    apart.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, scale: Tensor, low: Tensor, high: Tensor, relu: bool
+    ) -> Tensor:
+        """Quantize ``x``; ``scale`` has one element or broadcasts per output channel."""
+        ctx.save_for_backward(x, scale, low, high)
+        ctx.relu = relu
+        integers = (x.float() / scale).round()
+        return (integers.clamp(low, high) * scale).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None, None, None]:
+        """Return the gradients for ``x`` and ``scale``."""
+        (grad,) = grads
+        x, scale, low, high = ctx.saved_tensors
+        steps = x.float() / scale
+        integers = steps.round()
+        inside = (integers >= low) & (integers <= high)
+        if ctx.relu:
+            inside = inside & (x > 0)
+        grad_x = torch.where(inside, grad, 0.0)
+        if not ctx.needs_input_grad[1]:
+            return grad_x, None, None, None, None
+        wide = grad.float()
+        change = wide * (integers.clamp(low, high) - torch.where(inside, steps, 0.0))
+        axes = [
+            i for i, size in enumerate(scale.shape) if size == 1 and change.dim() == scale.dim()
+        ]
+        if scale.numel() == 1:
+            return grad_x, change.sum().reshape(scale.shape), None, None, None
+        return grad_x, change.sum(dim=axes, keepdim=True), None, None, None
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """Return the sum of products, without a copy where both lie alike in memory."""
+    if a.stride() != b.stride():
+        return (a * b).sum()
+    strides = a.stride()
+    order = sorted(range(a.dim()), key=lambda i: -strides[i])
+    a, b = a.permute(order), b.permute(order)
+    return torch.dot(a.reshape(-1), b.reshape(-1))
 
 
 @cache
@@ -119,26 +190,49 @@ class FusedIntQuant(RescalingIntQuant):  # type: ignore[misc]  # brevitas is unt
         if self.observer_only:
             observed: tuple[Tensor, Tensor, Tensor, Tensor] = super().forward(x)
             return observed
-        width = self.msb_clamp_bit_width_impl
+        y, scale = self.quantize(x)
+        width = self.msb_clamp_bit_width_impl.bit_width
+        return y, scale, self.zero_point_impl(x, scale, width), width
+
+    def quantize(self, x: Tensor, relu: bool = False) -> tuple[Tensor, Tensor]:
+        """Return dequantized values and scale; ``relu`` puts a ReLU in front (unsigned only)."""
+        if torch.compiler.is_compiling():
+            return self._quantize_compiled(x, relu)
         signed = self.int_quant.signed
-        low, high = integer_range(width.bits, signed, self.int_quant.narrow_range)
-        threshold = float(-low if signed else high)
-        of_weight = isinstance(self.scaling_impl, StatsFromParameterScaling)
-        scale = self._weight_scale(x, threshold) if of_weight else self._act_scale(x, threshold)
-        y: Tensor = FakeQuant.apply(x, scale, low, high, not of_weight)  # type: ignore[no-untyped-call]
-        return y, scale, self.zero_point_impl(x, scale, width.bit_width), width.bit_width
-
-    def _act_scale(self, x: Tensor, threshold: float) -> Tensor:
-        scaling = self.scaling_impl
-        clip = scaling.value if isinstance(scaling, ParameterScaling) else scaling.value()
-        clip = scaling.restrict_clamp_scaling(clip)
+        bits = self.msb_clamp_bit_width_impl.bits
+        low, high = integer_range(bits, signed, self.int_quant.narrow_range)
+        peak = self._peak(x)
         # A tensor on the same device: CUDA turns division by a number into a multiplication.
-        scale: Tensor = clip / clip.new_full((), threshold)
-        return scale
+        scale = peak / peak.new_full((), float(-low if signed else high))
+        y: Tensor
+        if self._of_weight:
+            y = FakeQuantWeight.apply(x, scale, low, high)  # type: ignore[no-untyped-call]
+        else:
+            y = FakeQuant.apply(x, scale, low, high, relu)  # type: ignore[no-untyped-call]
+        return y, scale
 
-    def _weight_scale(self, x: Tensor, threshold: float) -> Tensor:
-        scaling = self.scaling_impl.stats_scaling_impl
-        peak = self.scaling_impl.parameter_list_stats(x)
+    def _quantize_compiled(self, x: Tensor, relu: bool) -> tuple[Tensor, Tensor]:
+        signed, narrow = self.int_quant.signed, float(self.int_quant.narrow_range)
+        bits = self.msb_clamp_bit_width_impl.bit_width
+        half = torch.exp2(bits - 1)
+        high = half - 1 if signed else 2 * half - 1 - narrow
+        low = narrow - half if signed else torch.zeros_like(high)
+        scale = self._peak(x) / (-low if signed else high)
+        y: Tensor = FakeQuantCompiled.apply(x, scale, low, high, relu)  # type: ignore[no-untyped-call]
+        return y, scale
+
+    @property
+    def _of_weight(self) -> bool:
+        return isinstance(self.scaling_impl, StatsFromParameterScaling)
+
+    def _peak(self, x: Tensor) -> Tensor:
+        """Return what the largest integer stands for: the clip, or the largest weight."""
+        scaling = self.scaling_impl
+        peak: Tensor
+        if self._of_weight:
+            peak = scaling.parameter_list_stats(x)
+            peak = scaling.stats_scaling_impl.restrict_clamp_scaling(peak)
+            return peak
+        peak = scaling.value if isinstance(scaling, ParameterScaling) else scaling.value()
         peak = scaling.restrict_clamp_scaling(peak)
-        scale: Tensor = peak / peak.new_full((), threshold)
-        return scale
+        return peak

@@ -25,6 +25,7 @@ from brevitas.quant.base import ParamMinMaxInitScaling
 from torch import nn
 
 from adaqat_hw.errors import ConfigError
+from adaqat_hw.quant._fast import FastConv1d, FastConv2d, FastIdentity, FastLinear, FastReLU
 from adaqat_hw.quant._fused import FusedIntQuant, SwitchableBitWidth
 from adaqat_hw.schema import QuantConfig
 
@@ -109,10 +110,11 @@ def quant_layer(layer: nn.Module, config: QuantConfig, bits: int, fused: bool = 
     }
     twin: nn.Module
     if isinstance(layer, nn.Linear):
-        twin = qnn.QuantLinear(layer.in_features, layer.out_features, **common)
+        dense = FastLinear if fused else qnn.QuantLinear
+        twin = dense(layer.in_features, layer.out_features, **common)
     elif isinstance(layer, nn.Conv1d | nn.Conv2d):
-        kind = qnn.QuantConv2d if isinstance(layer, nn.Conv2d) else qnn.QuantConv1d
-        twin = kind(
+        kinds = (FastConv1d, FastConv2d) if fused else (qnn.QuantConv1d, qnn.QuantConv2d)
+        twin = kinds[isinstance(layer, nn.Conv2d)](
             layer.in_channels,
             layer.out_channels,
             layer.kernel_size,
@@ -131,20 +133,34 @@ def quant_layer(layer: nn.Module, config: QuantConfig, bits: int, fused: bool = 
     weight = layer.weight
     twin.to(device=weight.device, dtype=weight.dtype)
     twin.load_state_dict({**twin.state_dict(), **layer.state_dict()})
-    return twin.train(layer.training)
+    twin.train(layer.training)
+    return twin
 
 
 def quant_relu(config: QuantConfig, bits: int, fused: bool = True) -> nn.Module:
     """Return ReLU with an unsigned quantizer whose clip is learned from ``config.act_clip``."""
     quantizer = _act(Uint8ActPerTensorFloat, 0.0, config.act_clip, learned=True, fused=fused)
-    return _module(qnn.QuantReLU, quantizer, bits)
+    return _module(FastReLU if fused else qnn.QuantReLU, quantizer, bits)
 
 
 def quant_signed(config: QuantConfig, bits: int, fused: bool = True) -> nn.Module:
     """Return a signed quantizer whose clip is learned from ``config.act_clip``."""
     clip = config.act_clip
     quantizer = _act(Int8ActPerTensorFloat, -clip, clip, learned=True, fused=fused)
-    return _module(qnn.QuantIdentity, quantizer, bits)
+    return _module(FastIdentity if fused else qnn.QuantIdentity, quantizer, bits)
+
+
+def quant_unsigned(
+    config: QuantConfig, bits: int, fused: bool = True, *, clip: float | None = None
+) -> nn.Module:
+    """Return an unsigned quantizer without ReLU, for values that are never negative.
+
+    Its clip is learned from ``clip``, the largest value they can take (1 for a softmax), or from
+    ``config.act_clip`` where that is not known.
+    """
+    high = config.act_clip if clip is None else clip
+    quantizer = _act(Uint8ActPerTensorFloat, 0.0, high, learned=True, fused=fused)
+    return _module(FastIdentity if fused else qnn.QuantIdentity, quantizer, bits)
 
 
 def quant_input(config: QuantConfig, bits: int, fused: bool = True) -> nn.Module:
@@ -154,7 +170,7 @@ def quant_input(config: QuantConfig, bits: int, fused: bool = True) -> nn.Module
         (Int8ActPerTensorFloat, -clip) if config.input_signed else (Uint8ActPerTensorFloat, 0.0)
     )
     quantizer = _act(base, low, clip, learned=False, fused=fused)
-    return _module(qnn.QuantIdentity, quantizer, bits)
+    return _module(FastIdentity if fused else qnn.QuantIdentity, quantizer, bits)
 
 
 def _act(base: Any, low: float, high: float, *, learned: bool, fused: bool) -> Any:
