@@ -2,6 +2,7 @@
 
 from adaqat_hw.quant.batchnorm import probing, recalibrate_batch_norm
 from adaqat_hw.quant.binding import Binding, bind, live_loss, probe_losses
+from adaqat_hw.quant.budget import BudgetOutcome
 from adaqat_hw.quant.controller import (
     AdaQatController,
     Flip,
@@ -13,6 +14,7 @@ from adaqat_hw.quant.controller import (
 from adaqat_hw.quant.hardware_loss import CostTerm, layer_cost, network_cost
 from adaqat_hw.quant.network import QuantizedNetwork, quantize
 from adaqat_hw.quant.plan_text import format_plan
+from adaqat_hw.quant.products import MatMul
 from adaqat_hw.quant.quantizers import BitWidth
 from adaqat_hw.quant.trace import network_spec
 
@@ -20,10 +22,12 @@ __all__ = [
     "AdaQatController",
     "Binding",
     "BitWidth",
+    "BudgetOutcome",
     "CostTerm",
     "Flip",
     "Freeze",
     "Gradient",
+    "MatMul",
     "QuantizedNetwork",
     "StepEvents",
     "Width",

@@ -23,20 +23,25 @@ def probing(model: nn.Module) -> Iterator[None]:
     generators (CPU and the model's GPUs) are as before, also after an exception. Evaluation-mode
     batch norm would measure a wrong difference: its statistics belong to other widths.
     """
-    norms = [m for m in model.modules() if isinstance(m, _BatchNorm)]
-    tracking = [m.track_running_stats for m in norms]
-    modes = [(m, m.training) for m in model.modules()]
+    norms, resting = [], []
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            norms.append((module, module.track_running_stats))
+        if not module.training:
+            resting.append(module)
     devices = sorted({p.device.index or 0 for p in model.parameters() if p.is_cuda})
     with torch.random.fork_rng(devices=devices), torch.no_grad():
         try:
-            model.train()
-            for norm in norms:
+            if resting:
+                modes = [(m, m.training) for m in model.modules()]
+                model.train()
+            for norm, _ in norms:
                 norm.track_running_stats = False
             yield
         finally:
-            for norm, tracked in zip(norms, tracking, strict=True):
+            for norm, tracked in norms:
                 norm.track_running_stats = tracked
-            for module, mode in modes:
+            for module, mode in modes if resting else ():
                 module.training = mode
 
 

@@ -6,7 +6,10 @@ gradient is a finite difference between neighbouring integer widths,
     dL/dN = [L(bits) - L(one lower)] + lambda * [H(bits) - H(one lower)],
 
 and ``N`` moves against it. A width that keeps flipping between the same two integers freezes to
-the larger one.
+the larger one (the paper), or to the one that the averaged gradient between the two wants.
+
+``hysteresis`` (this project's) keeps noise at a boundary from flipping a width back and forth: it
+changes its integer only when ``N`` lies that far beyond the boundary.
 
 At its minimum a width has no lower neighbour. There the controller uses the difference ABOVE it,
 ``[L(one higher) - L(bits)] + lambda * [H(one higher) - H(bits)]``: the right-hand derivative at
@@ -17,100 +20,36 @@ when it is.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from adaqat_hw.errors import ConfigError, StageFailed
+from adaqat_hw.quant.hardware_loss import HardCost
+from adaqat_hw.quant.marginals import Marginals
+from adaqat_hw.quant.widths import Flip, Freeze, Gradient, StepEvents, Width
 
-HardCost = Callable[[Mapping[str, int]], float]
-STATE_VERSION = 1
+__all__ = ["AdaQatController", "Flip", "Freeze", "Gradient", "StepEvents", "Width"]
 
-
-@dataclass(frozen=True)
-class Width:
-    """One learned width: its start, its bounds (both included) and its learning rate."""
-
-    name: str
-    initial: float
-    minimum: int
-    maximum: int
-    lr: float
-
-    def __post_init__(self) -> None:
-        if self.minimum > self.maximum:
-            raise ConfigError(
-                f"Width {self.name!r} has minimum {self.minimum!r} above maximum "
-                f"{self.maximum!r}; swap them."
-            )
-        if not self.minimum <= self.initial <= self.maximum:
-            raise ConfigError(
-                f"Width {self.name!r} starts at {self.initial!r}; it must start between "
-                f"{self.minimum!r} and {self.maximum!r}."
-            )
-        if not self.lr > 0:
-            raise ConfigError(
-                f"Width {self.name!r} has learning rate {self.lr!r}; it must be above 0."
-            )
-
-
-@dataclass(frozen=True)
-class Gradient:
-    """Gradient of one width: task and hardware part of this step, and what was applied.
-
-    ``applied`` is ``task + hardware``, averaged over steps where ``gradient_ema`` is set.
-    """
-
-    name: str
-    task: float
-    hardware: float
-    applied: float
-
-
-@dataclass(frozen=True)
-class Flip:
-    """A width moved to another integer; ``count`` flips between these two so far."""
-
-    name: str
-    before: int
-    after: int
-    count: int
-
-
-@dataclass(frozen=True)
-class Freeze:
-    """A width stopped moving at ``bits``; ``reason`` is ``oscillation`` or ``schedule``."""
-
-    name: str
-    bits: int
-    reason: str
-
-
-@dataclass(frozen=True)
-class StepEvents:
-    """What one step did, for the log."""
-
-    step: int
-    gradients: tuple[Gradient, ...] = ()
-    flips: tuple[Flip, ...] = ()
-    freezes: tuple[Freeze, ...] = ()
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return JSON-able dictionaries."""
-        return asdict(self)
+STATE_VERSION = 2
 
 
 @dataclass
 class _State:
-    """Mutable state of one width; ``pair`` is the two integers it flips between."""
+    """Mutable state of one width; ``pair`` is the two integers it flips between.
+
+    ``averaged`` counts the gradients in ``average``.
+    """
 
     real: float
+    bits: int
     frozen_at: int | None = None
     pair: tuple[int, int] | None = None
     flips: int = 0
     first_flip: int = 0
     average: float | None = None
     average_of: tuple[int, int] | None = None
+    averaged: int = 0
 
 
 class AdaQatController:
@@ -119,12 +58,17 @@ class AdaQatController:
     Args:
         widths: the learned widths; names are unique.
         hard_cost: hardware cost of a set of widths, lambda not included.
-        hardware_lambda: weight of the hardware cost.
+        hardware_lambda: weight of the hardware cost; may be changed between steps.
         oscillations: flips between the same two integers after which a width freezes.
         dwell: training steps that these flips must span at least.
         gradient_ema: share of the old gradient in a running average, from 0 (none) to below 1.
             An average is dropped when its width moves to another pair of integers, since it then
-            measures another difference.
+            measures another difference; its first gradients weigh equally.
+        hysteresis: how far beyond an integer boundary ``N`` must lie before the integer changes.
+        freeze: ``larger`` or ``marginal``: the integer that an oscillating width freezes to.
+        freeze_oscillating: whether oscillation freezes a width at all. Not under a budget: one
+            that froze early could not give way any more.
+        max_move: the most bits that one step moves a width; None for any number.
 
     Raises:
         ConfigError: a bad width or setting.
@@ -138,6 +82,10 @@ class AdaQatController:
         oscillations: int = 10,
         dwell: int = 20,
         gradient_ema: float = 0.0,
+        hysteresis: float = 0.0,
+        freeze: Literal["larger", "marginal"] = "larger",
+        freeze_oscillating: bool = True,
+        max_move: float | None = None,
     ) -> None:
         listed = tuple(widths)
         self.widths = {width.name: width for width in listed}
@@ -151,13 +99,25 @@ class AdaQatController:
                 f"oscillations {oscillations!r} must be positive and gradient_ema "
                 f"{gradient_ema!r} must lie in [0, 1)."
             )
+        if not 0 <= hysteresis < 0.5 or freeze not in ("larger", "marginal"):
+            raise ConfigError(
+                f"hysteresis {hysteresis!r} must lie in [0, 0.5) and freeze {freeze!r} be 'larger' "
+                "or 'marginal'."
+            )
         self.hard_cost = hard_cost
         self.hardware_lambda = hardware_lambda
         self.oscillations = oscillations
         self.dwell = dwell
         self.gradient_ema = gradient_ema
+        self.hysteresis = hysteresis
+        self.freeze = freeze
+        self.freeze_oscillating = freeze_oscillating
+        self.max_move = math.inf if max_move is None else max_move
+        self.marginals = Marginals(self.widths)
         self._steps = 0
-        self._states = {name: _State(float(w.initial)) for name, w in self.widths.items()}
+        self._states = {
+            name: _State(float(w.initial), math.ceil(w.initial)) for name, w in self.widths.items()
+        }
         for name, width in self.widths.items():
             if width.minimum == width.maximum:
                 self._states[name].frozen_at = 0
@@ -174,8 +134,13 @@ class AdaQatController:
 
     @property
     def bits(self) -> dict[str, int]:
-        """The integer widths by name: the relaxed ones rounded up."""
-        return {name: math.ceil(state.real) for name, state in self._states.items()}
+        """The integer widths by name: the relaxed ones rounded up, give or take the hysteresis."""
+        return {name: state.bits for name, state in self._states.items()}
+
+    @property
+    def free(self) -> list[str]:
+        """The names of the widths that are not frozen."""
+        return [n for n, s in self._states.items() if s.frozen_at is None]
 
     @property
     def frozen(self) -> dict[str, int]:
@@ -203,7 +168,7 @@ class AdaQatController:
         self,
         task_losses: Mapping[str, float],
         live_loss: float,
-        scale: int = 1,
+        scale: int | Mapping[str, int] = 1,
         at_step: int | None = None,
     ) -> StepEvents:
         """Move the widths whose probe was measured.
@@ -211,37 +176,48 @@ class AdaQatController:
         Args:
             task_losses: loss of each probe, by the probe's name; a subset moves a subset.
             live_loss: loss at the present widths, of the same batch and the same weights.
-            scale: training steps since the last call; multiplies the learning rates.
-            at_step: the training step's number; counted up by ``scale`` where None.
+            scale: training steps since the last call, or since each width's last probe, by
+                name; multiplies the learning rates.
+            at_step: the training step's number; counted up by the (largest) scale where None.
 
         Raises:
             ConfigError: a loss of a width that has no probe, or ``scale`` below 1.
             StageFailed: a loss is not finite.
         """
-        self._check(task_losses, live_loss, scale)
-        self._steps = self._steps + scale if at_step is None else at_step
+        scales = dict(scale) if isinstance(scale, Mapping) else dict.fromkeys(task_losses, scale)
+        self._check(task_losses, live_loss, scales)
+        passed = max(scales.values(), default=1)
+        self._steps = self._steps + passed if at_step is None else at_step
         gradients = [self._gradient(n, task_losses[n], live_loss) for n in task_losses]
         flips, freezes = [], []
         before = self.bits
         for gradient in gradients:
             width, state = self.widths[gradient.name], self._states[gradient.name]
-            moved = state.real - width.lr * scale * gradient.applied
+            change = width.lr * scales[gradient.name] * gradient.applied
+            moved = state.real - min(max(change, -self.max_move), self.max_move)
             state.real = min(max(moved, float(width.minimum)), float(width.maximum))
+            state.bits = self._discrete(width, state)
         for gradient in gradients:
             name = gradient.name
-            after = math.ceil(self._states[name].real)
+            after = self._states[name].bits
             if after != before[name]:
                 flips.append(self._flip(name, before[name], after))
                 freezes.extend(self._freeze_if_oscillating(name))
         return StepEvents(self._steps, tuple(gradients), tuple(flips), tuple(freezes))
 
-    def freeze_all(self, at_step: int | None = None) -> StepEvents:
-        """Freeze every width where it is."""
+    def freeze_all(
+        self, at_step: int | None = None, bits: Mapping[str, int] | None = None
+    ) -> StepEvents:
+        """Freeze every free width: where it is, or at ``bits`` (chosen to meet a budget).
+
+        With ``freeze`` ``marginal``, one that oscillates freezes to the integer it wants.
+        """
         if at_step is not None:
             self._steps = at_step
-        bits = self.bits
-        names = [n for n, s in self._states.items() if s.frozen_at is None]
-        freezes = [self._freeze(name, bits[name], "schedule") for name in names]
+        if bits is not None:
+            freezes = [self._freeze(name, bits[name], "budget") for name in self.free]
+        else:
+            freezes = [self._freeze(name, self._resting(name), "schedule") for name in self.free]
         return StepEvents(self._steps, freezes=tuple(freezes))
 
     def state_dict(self) -> dict[str, Any]:
@@ -250,7 +226,13 @@ class AdaQatController:
         for row in widths.values():
             row["pair"] = row["pair"] and list(row["pair"])
             row["average_of"] = row["average_of"] and list(row["average_of"])
-        return {"version": STATE_VERSION, "steps": self._steps, "widths": widths}
+        return {
+            "version": STATE_VERSION,
+            "steps": self._steps,
+            "hardware_lambda": self.hardware_lambda,
+            "marginals": self.marginals.state_dict(),
+            "widths": widths,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what :meth:`state_dict` returned; training then goes on identically.
@@ -278,6 +260,8 @@ class AdaQatController:
                 )
         self._states = states
         self._steps = int(state["steps"])
+        self.hardware_lambda = float(state["hardware_lambda"])
+        self.marginals.load_state_dict(state["marginals"])
 
     def _neighbour(self, name: str, bits: int) -> int:
         return bits - 1 if bits > self.widths[name].minimum else bits + 1
@@ -287,6 +271,7 @@ class AdaQatController:
         other = self._neighbour(name, here[name])
         sign = here[name] - other
         task = sign * (live_loss - probe_loss)
+        self.marginals.add(name, max(here[name], other), -task)
         change = self.hard_cost(here) - self.hard_cost({**here, name: other})
         hardware = sign * self.hardware_lambda * change
         applied = self._average(
@@ -296,10 +281,39 @@ class AdaQatController:
 
     def _average(self, name: str, value: float, interval: tuple[int, int]) -> float:
         state = self._states[name]
-        if self.gradient_ema > 0 and state.average is not None and state.average_of == interval:
-            value = self.gradient_ema * state.average + (1 - self.gradient_ema) * value
+        known = state.average is not None and state.average_of == interval
+        state.averaged = state.averaged + 1 if known else 1
+        if self.gradient_ema > 0 and known:
+            assert state.average is not None
+            new = max(1 - self.gradient_ema, 1 / state.averaged)
+            value = (1 - new) * state.average + new * value
         state.average, state.average_of = value, interval
         return value
+
+    def _discrete(self, width: Width, state: _State) -> int:
+        """Round up, but leave the present integer only ``hysteresis`` beyond its boundary."""
+        if state.real <= width.minimum:
+            return width.minimum
+        lowest = math.ceil(state.real - self.hysteresis)
+        highest = math.ceil(state.real + self.hysteresis)
+        return min(max(state.bits, lowest), highest, width.maximum)
+
+    def _resting(self, name: str) -> int:
+        """Return the integer to freeze a width at, wherever between two it is at the moment."""
+        state = self._states[name]
+        if self.freeze == "larger" or state.pair is None or state.bits not in state.pair:
+            return state.bits
+        return self._wanted(name, state.pair)
+
+    def _wanted(self, name: str, pair: tuple[int, int]) -> int:
+        """Return the one of two neighbours that the averaged gradient between them asks for."""
+        lower, upper = pair
+        worth = self.marginals.mean(name, upper)
+        if self.freeze == "larger" or upper - lower != 1 or worth is None:
+            return upper
+        here = self.bits
+        change = self.hard_cost({**here, name: upper}) - self.hard_cost({**here, name: lower})
+        return lower if self.hardware_lambda * change > worth else upper
 
     def _flip(self, name: str, before: int, after: int) -> Flip:
         state = self._states[name]
@@ -312,26 +326,32 @@ class AdaQatController:
     def _freeze_if_oscillating(self, name: str) -> list[Freeze]:
         state = self._states[name]
         assert state.pair is not None
-        enough = state.flips >= self.oscillations
+        enough = self.freeze_oscillating and state.flips >= self.oscillations
         if not enough or self._steps - state.first_flip < self.dwell:
             return []
-        return [self._freeze(name, state.pair[1], "oscillation")]
+        return [self._freeze(name, self._wanted(name, state.pair), "oscillation")]
 
     def _freeze(self, name: str, bits: int, reason: str) -> Freeze:
         state = self._states[name]
-        state.real, state.frozen_at = float(bits), self._steps
+        state.real, state.bits, state.frozen_at = float(bits), bits, self._steps
         return Freeze(name, bits, reason)
 
-    def _check(self, task_losses: Mapping[str, float], live_loss: float, scale: int) -> None:
-        open_names = [n for n, s in self._states.items() if s.frozen_at is None]
+    def _check(
+        self, task_losses: Mapping[str, float], live_loss: float, scales: Mapping[str, int]
+    ) -> None:
+        open_names = self.free
         unknown = sorted(set(task_losses) - set(open_names))
         if unknown:
             raise ConfigError(
                 f"Losses were given for {unknown!r}; the widths that have a probe are "
                 f"{open_names!r}."
             )
-        if isinstance(scale, bool) or scale < 1:
-            raise ConfigError(f"scale {scale!r} must be at least 1: the steps since the last call.")
+        for name in task_losses:
+            scale = scales.get(name)
+            if scale is None or isinstance(scale, bool) or scale < 1:
+                raise ConfigError(
+                    f"scale {scale!r} must be at least 1: the steps since the last call."
+                )
         for name, loss in {"live": live_loss, **task_losses}.items():
             if not math.isfinite(loss):
                 raise StageFailed(

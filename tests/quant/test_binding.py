@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from adaqat_hw.cost import bitops, weight_compression
 from adaqat_hw.errors import ConfigError
 from adaqat_hw.quant import bind, live_loss, probe_losses, quantize
 from adaqat_hw.schema import AdaqatConfig, QuantConfig
@@ -56,6 +59,151 @@ def test_layer_granularity_with_learned_ends_prices_the_first_layer_at_the_input
     bits = dict.fromkeys(binding.groups, 2)
     expected = (macs[0] * 2 * 8 + sum(macs[1:]) * 4) / sum(macs)
     assert binding.controller.hard_cost(bits) == pytest.approx(expected)
+
+
+def test_group_granularity_shares_one_pair_of_widths(network):
+    config = AdaqatConfig(granularity="group", groups={"inner": ("body.*",)}, initial_bits=4)
+    binding = bind(network, config)
+    assert members(binding) == {
+        "weights:inner": ["body.0", "body.3"],
+        "acts:inner": ["relu0", "body.2", "relu_join_quant"],
+    }
+    assert binding.controller.hard_cost({"weights:inner": 3, "acts:inner": 4}) == 12
+
+
+def test_layers_that_do_not_learn_keep_other_bits(network):
+    config = AdaqatConfig(granularity="layer", learn=("body.3",), other_bits="5/6", initial_bits=4)
+    binding = bind(network, config)
+    assert members(binding) == {
+        "weights:body.3": ["body.3"],
+        "acts:body.2": ["body.2", "relu_join_quant"],
+    }
+    binding.apply_bits({"weights:body.3": 2, "acts:body.2": 3})
+    plan = network.plan("adaqat")
+    assert [(r.weight_bits, r.act_bits) for r in plan.layers] == [(8, 8), (5, 6), (2, 3), (8, 8)]
+    # Only the layer that learns has a price.
+    assert binding.controller.hard_cost({"weights:body.3": 2, "acts:body.2": 3}) == 6
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {},
+        {"granularity": "layer", "min_act_bits": 1},
+        {"granularity": "layer", "learn": ("body.0",), "other_bits": "3/1"},
+        {"granularity": "group", "groups": {"one": ("body.0",)}},
+    ],
+)
+@pytest.mark.parametrize("bits", [1, 3])
+def test_bitops_in_the_log_are_those_of_the_plan(network, config, bits):
+    binding = bind(network, AdaqatConfig(**config, initial_bits=bits))
+    plan = network.plan("adaqat")
+    assert binding.facts()["bitops"] == bitops(network.spec, plan).total
+    assert binding.outcome() is None
+
+
+def train_widths(network, binding, batch, start, stop, steps, every=2):
+    for step in range(start, stop):
+        binding.progress(step / steps)
+        if step % every == 0:
+            live = live_loss(network, F.cross_entropy, *batch)
+            names = binding.probe_names(step)
+            losses = probe_losses(network, binding, F.cross_entropy, *batch, names=names)
+            assert list(losses) == names
+            binding.step(losses, live, step)
+            binding.apply()
+
+
+@pytest.mark.parametrize("granularity", ["network", "layer"])
+def test_a_budget_is_met_exactly_as_counted_on_the_plan(network, batch, granularity):
+    config = AdaqatConfig(
+        granularity=granularity,
+        budget_bitops=400_000,
+        lr_weights=0.2,
+        lr_acts=0.2,
+        probe_every=2,
+        probes_per_step=1,
+        hysteresis=0.1,
+        gradient_ema=0.5,
+    )
+    binding = bind(network, config)
+    network.train()
+    train_widths(network, binding, batch, 0, 120, 120)
+    assert binding.facts()["budget"]["reached"] < 650_000
+    binding.freeze_all(120)
+    binding.apply()
+    outcome = binding.outcome()
+    total = bitops(network.spec, network.plan("adaqat")).total
+    assert outcome.met
+    assert outcome.reached == total == binding.facts()["bitops"] <= 400_000
+    assert binding.controller.done
+    assert binding.probe_names(121) == []
+
+
+def test_weight_compression_learns_weights_and_holds_activations(network, batch):
+    config = AdaqatConfig(
+        granularity="layer", budget_compression=6.0, lr_weights=0.3, initial_bits=6.0
+    )
+    binding = bind(network, config)
+    assert binding.probe_names(0) == ["weights:body.0", "weights:body.3"]
+    network.train()
+    train_widths(network, binding, batch, 0, 60, 60, every=1)
+    binding.freeze_all(60)
+    binding.apply()
+    plan = network.plan("adaqat")
+    assert weight_compression(network.spec, plan).total == binding.outcome().reached >= 6.0
+    assert [row.act_bits for row in plan.layers] == [8, 6, 6, 8]
+
+
+def test_resume_is_bit_identical(residual, shape, batch):
+    config = AdaqatConfig(
+        granularity="layer",
+        budget_bitops=400_000,
+        lr_weights=0.5,
+        lr_acts=0.5,
+        probe_every=2,
+        probes_per_step=3,
+        gradient_ema=0.8,
+        hysteresis=0.05,
+    )
+
+    def fresh():
+        network = quantize(residual, QuantConfig(), **shape)
+        return network.train(), bind(network, config)
+
+    network, straight = fresh()
+    train_widths(network, straight, batch, 0, 20, 60)
+    state = json.loads(json.dumps(straight.state_dict()))
+    train_widths(network, straight, batch, 20, 50, 60)
+    network, resumed = fresh()
+    resumed.load_state_dict(state)
+    resumed.apply()
+    train_widths(network, resumed, batch, 20, 50, 60)
+    assert straight.state_dict() == resumed.state_dict()
+    assert straight.facts() == resumed.facts()
+    assert json.loads(json.dumps(straight.facts())) == straight.facts()
+
+
+def test_a_state_under_a_budget_does_not_fit_a_run_without(network):
+    free = bind(network, AdaqatConfig())
+    state = bind(network, AdaqatConfig(budget_bitops=400_000)).state_dict()
+    with pytest.raises(ConfigError, match="learned under a budget"):
+        free.load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    ("config", "text"),
+    [
+        ({"budget_bitops": 1e5}, "budget_bitops = 100000.0 is out of reach for 'tiny'"),
+        ({"budget_bitops": 1e8}, "budget_bitops = 100000000.0 asks for nothing"),
+        ({"budget_compression": 30.0}, "budget_compression = 30.0 is out of reach"),
+        ({"budget_compression": 2.0}, "budget_compression = 2.0 asks for nothing"),
+        ({"learn": ("conv0",)}, "Pattern 'conv0' of adaqat.learn matches no layer"),
+    ],
+)
+def test_what_cannot_be_met_is_refused_before_training(network, config, text):
+    with pytest.raises(ConfigError, match=text):
+        bind(network, AdaqatConfig(**config))
 
 
 def test_signed_quantizers_stop_at_two_bits(network):

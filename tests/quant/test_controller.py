@@ -160,6 +160,119 @@ def test_average_is_dropped_when_the_interval_changes():
     assert controller.step({"w": 0.0}, -1.0).gradients[0].applied == -1.0
 
 
+def test_an_average_starts_with_equal_shares():
+    controller = one(initial=7.9, lr=1e-3, hardware_lambda=0.0, gradient_ema=0.9)
+    values = [0.3, 0.6, 0.0, 0.1]
+    applied = [controller.step({"w": 0.0}, v).gradients[0].applied for v in values]
+    assert applied == pytest.approx([0.3, 0.45, 0.3, 0.25])
+
+
+def test_a_scale_for_each_width():
+    controller = AdaQatController(
+        [Width("w", 4.0, 2, 8, 0.1), Width("a", 4.0, 2, 8, 0.1)], lambda bits: 0.0, 0.0
+    )
+    events = controller.step({"w": 0.0, "a": 0.0}, 1.0, scale={"w": 2, "a": 5})
+    assert controller.real == {"w": 3.8, "a": 3.5}
+    assert events.step == 5
+    with pytest.raises(ConfigError, match="scale None"):
+        controller.step({"w": 0.0, "a": 0.0}, 1.0, scale={"w": 2})
+
+
+def test_a_move_can_be_limited():
+    controller = one(initial=8.0, lr=1.0, hardware_lambda=0.0, max_move=1.0)
+    controller.step({"w": 0.0}, live_loss=50.0)
+    assert controller.real == {"w": 7.0}
+
+
+def test_hysteresis_holds_an_integer_until_well_beyond_its_boundary():
+    controller = one(initial=4.0, lr=1.0, hardware_lambda=0.0, hysteresis=0.2)
+    seen = []
+    for change in (0.15, 0.1, -0.3, -0.1, -0.1, -0.9, -1.1, -5.0, 0.1, 0.15, 3.0):
+        controller.step({"w": 0.0}, -change if controller.bits["w"] > 2 else change)
+        seen.append((round(controller.real["w"], 6), controller.bits["w"]))
+    assert seen == [
+        (4.15, 4),  # not yet 5
+        (4.25, 5),
+        (3.95, 5),  # not yet 4
+        (3.85, 5),
+        (3.75, 4),
+        (2.85, 4),
+        (2.0, 2),  # the bound itself has no boundary beyond it
+        (2.0, 2),
+        (2.1, 2),
+        (2.25, 3),
+        (5.25, 6),
+    ]
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10**6), hysteresis=st.sampled_from([0.05, 0.1, 0.3]))
+def test_a_flip_back_takes_twice_the_hysteresis(seed, hysteresis):
+    rng = random.Random(seed)
+    controller = one(initial=5.0, lr=0.1, hysteresis=hysteresis, oscillations=10**6)
+    last = None
+    for _ in range(300):
+        losses = {name: rng.gauss(0, 1) for name, _ in controller.probes()}
+        for flip in controller.step(losses, rng.gauss(0, 1)).flips:
+            real, pair = controller.real["w"], {flip.before, flip.after}
+            if last is not None and last[1] == pair and 2 not in pair:
+                assert abs(real - last[0]) >= 2 * hysteresis - 1e-9
+            last = real, pair
+
+
+def test_without_hysteresis_the_integers_are_the_real_values_rounded_up():
+    rng = random.Random(4)
+    controller = one(initial=5.0, lr=0.3, oscillations=10**6)
+    for _ in range(300):
+        losses = {name: rng.gauss(0, 1) for name, _ in controller.probes()}
+        controller.step(losses, rng.gauss(0, 1))
+        assert controller.bits["w"] == math.ceil(controller.real["w"])
+
+
+@pytest.mark.parametrize(("price", "wanted"), [(0.1, 4), (0.04, 5)])
+def test_marginal_freezing_takes_the_integer_that_the_average_between_the_two_wants(price, wanted):
+    """Bit 4 saves 0.188 here and bit 5 0.047; a width flips above the one that pays last."""
+    rng = random.Random(0)
+    controller = one(
+        initial=4.0,
+        lr=3.0,
+        hardware_lambda=price,
+        oscillations=8,
+        dwell=60,
+        hysteresis=0.1,
+        freeze="marginal",
+    )
+    for _ in range(4000):
+        if controller.done:
+            break
+        here = exponential(controller.bits)
+        losses = {n: exponential(b) + rng.gauss(0, 0.05) for n, b in controller.probes()}
+        controller.step(losses, here)
+    assert controller.done
+    assert controller.bits == {"w": wanted} == {"w": optimum(exponential, price)}
+
+
+def test_marginal_freezing_on_schedule_ignores_where_an_oscillation_happens_to_be():
+    controller = one(initial=4.0, lr=1.0, hardware_lambda=0.0, freeze="marginal", oscillations=99)
+    controller.step({"w": 2.0}, 0.5)  # bit 4 saves 1.5: up to 6
+    for _ in range(2):
+        controller.step({"w": 0.0}, 1.0)
+    assert controller.bits == {"w": 4}
+    controller.step({"w": 0.0}, -1.0)
+    assert controller.bits == {"w": 5}
+    # Between 4 and 5 the measured bit 5 was a loss of 1: 4 is the better of the two.
+    assert controller.freeze_all().freezes[0].bits == 4
+
+
+def test_no_oscillation_freezes_where_that_is_switched_off():
+    controller = one(initial=6.0, lr=0.2, oscillations=2, dwell=0, freeze_oscillating=False)
+    drive(controller, exponential, 1000)
+    assert not controller.done
+    freezes = controller.freeze_all(7, {"w": 5}).freezes
+    assert [(f.bits, f.reason) for f in freezes] == [(5, "budget")]
+    assert controller.real == {"w": 5.0}
+
+
 def test_freeze_all_keeps_the_present_bits():
     controller = one(initial=4.3)
     events = controller.freeze_all(at_step=77)
@@ -180,7 +293,8 @@ def test_state_round_trip_gives_identical_continuation():
     def noisy(rng):
         return lambda bits: exponential(bits) + rng.gauss(0, 0.3)
 
-    kwargs = {"lr": 0.3, "oscillations": 5, "dwell": 3, "gradient_ema": 0.7}
+    kwargs = {"lr": 0.3, "oscillations": 5, "dwell": 3, "gradient_ema": 0.7, "hysteresis": 0.05}
+    kwargs |= {"freeze": "marginal"}
     first = one(**kwargs)
     drive(first, noisy(random.Random(1)), 40)
     second = one(**kwargs)
@@ -200,6 +314,8 @@ def test_refuses_what_it_cannot_use():
         AdaQatController([], lambda bits: 0.0, 0.1)
     with pytest.raises(ConfigError, match=r"gradient_ema 1\.0"):
         one(gradient_ema=1.0)
+    with pytest.raises(ConfigError, match=r"hysteresis 0\.5 .* freeze 'up'"):
+        one(hysteresis=0.5, freeze="up")
     with pytest.raises(ConfigError, match=r"Losses were given for \['x'\]"):
         one().step({"x": 1.0}, 1.0)
     with pytest.raises(ConfigError, match="scale 0"):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from adaqat_hw.errors import ConfigError
-from adaqat_hw.quant.hardware_loss import CostTerm, layer_cost, network_cost
+from adaqat_hw.quant.hardware_loss import CostTerm, layer_cost, network_cost, total_cost
 
 
 def test_network_cost_is_the_product():
@@ -24,3 +24,15 @@ def test_layer_cost_equals_the_product_at_uniform_widths():
 def test_nothing_learned_is_refused():
     with pytest.raises(ConfigError, match="at least one learned width"):
         layer_cost([CostTerm(10, 8, 8)])
+
+
+def test_a_product_of_activations_costs_both_widths():
+    cost = layer_cost([CostTerm(100, "q", "k"), CostTerm(100, "w", "q")])
+    assert cost({"q": 3, "k": 5, "w": 2}) == (15 + 6) / 2
+    assert layer_cost([CostTerm(7, "x", "x")])({"x": 4}) == 16
+
+
+def test_total_cost_counts_fixed_layers_and_what_a_quantizer_can_really_be():
+    terms = [CostTerm(10, 8, 8), CostTerm(5, "w", "a", weights_floor=2, acts_floor=2)]
+    assert total_cost(terms)({"w": 3, "a": 4}) == 640 + 60
+    assert total_cost(terms)({"w": 3, "a": 1}) == 640 + 30

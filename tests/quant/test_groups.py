@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import pytest
+
+from adaqat_hw.errors import ConfigError
+from adaqat_hw.quant.groups import group
+from adaqat_hw.schema import AdaqatConfig, LayerSpec, NetworkSpec
+
+
+def layer(name, act, second=None):
+    return LayerSpec(
+        name=name,
+        kind="linear" if second is None else "matmul",
+        macs=16,
+        weights=16 if second is None else 0,
+        in_channels=4,
+        out_channels=4,
+        input_shape=(4,),
+        output_shape=(4,),
+        act=act,
+        second_act=second,
+    )
+
+
+# An encoder block between fixed ends: q, k and v read one quantizer, two products follow.
+BLOCK = NetworkSpec(
+    name="block",
+    input_shape=(4,),
+    num_classes=4,
+    layers=(
+        layer("stem", "input_quant"),
+        layer("block.q", "norm_quant"),
+        layer("block.k", "norm_quant"),
+        layer("block.v", "norm_quant"),
+        layer("block.scores", "q_quant", "k_quant"),
+        layer("block.mix", "soft_quant", "v_quant"),
+        layer("mlp.up", "norm2_quant"),
+        layer("mlp.down", "gelu_quant"),
+        layer("head", "pool_quant"),
+    ),
+)
+WEIGHTS = ["block.q", "block.k", "block.v", "mlp.up", "mlp.down"]
+ACTS = [
+    "input_quant",
+    "join1",
+    "norm_quant",
+    "q_quant",
+    "k_quant",
+    "v_quant",
+    "soft_quant",
+    "join2",
+    "norm2_quant",
+    "gelu_quant",
+    "join3",
+    "pool_quant",
+]
+
+
+def grouped(**config):
+    return group(BLOCK, WEIGHTS, ACTS, {"input_quant", "pool_quant"}, AdaqatConfig(**config))
+
+
+def test_one_pair_for_the_whole_network():
+    grouping = grouped()
+    assert grouping.weights == {"weights": tuple(WEIGHTS)}
+    assert set(grouping.acts) == {"acts"}
+    assert set(grouping.acts["acts"]) == set(ACTS) - {"input_quant", "pool_quant"}
+    assert (grouping.other_weights, grouping.other_acts) == ((), ())
+
+
+def test_one_width_per_layer_and_products_have_two_activation_widths():
+    grouping = grouped(granularity="layer")
+    assert grouping.weights == {f"weights:{name}": (name,) for name in WEIGHTS}
+    assert grouping.acts == {
+        "acts:norm_quant": ("norm_quant", "join1"),
+        "acts:q_quant": ("q_quant",),
+        "acts:k_quant": ("k_quant",),
+        "acts:soft_quant": ("soft_quant",),
+        "acts:v_quant": ("v_quant",),
+        "acts:norm2_quant": ("norm2_quant", "join2"),
+        "acts:gelu_quant": ("gelu_quant", "join3"),  # the last that a layer reads and may move
+    }
+    assert grouping.width_of_act("join3") == "acts:gelu_quant"
+    assert grouping.width_of_act("pool_quant") is None
+    assert grouping.width_of_weights("mlp.up") == "weights:mlp.up"
+
+
+def test_groups_hold_their_members_weights_and_the_activations_they_read_first():
+    grouping = grouped(
+        granularity="group",
+        groups={"attention": ("block.*",), "mlp": ("mlp.up", "mlp.d*")},
+    )
+    assert grouping.weights == {
+        "weights:attention": ("block.q", "block.k", "block.v"),
+        "weights:mlp": ("mlp.up", "mlp.down"),
+    }
+    assert set(grouping.acts["acts:attention"]) == {
+        *("norm_quant", "q_quant", "k_quant", "v_quant", "soft_quant", "join1")
+    }
+    assert set(grouping.acts["acts:mlp"]) == {"norm2_quant", "gelu_quant", "join2", "join3"}
+
+
+def test_a_shared_quantizer_belongs_with_its_first_reader():
+    grouping = grouped(granularity="group", groups={"k": ("block.k",), "q": ("block.q",)})
+    assert grouping.acts == {"acts:q": ("norm_quant", "join1")}
+    assert grouping.weights == {"weights:k": ("block.k",), "weights:q": ("block.q",)}
+    assert grouping.other_weights == ("block.v", "mlp.up", "mlp.down")
+    assert "q_quant" in grouping.other_acts
+    assert "join2" in grouping.other_acts
+
+
+def test_a_group_of_products_only_has_an_activation_width_only():
+    grouping = grouped(granularity="group", groups={"products": ("*.scores", "*.mix")})
+    assert grouping.weights == {}
+    assert set(grouping.acts["acts:products"]) == {"q_quant", "k_quant", "soft_quant", "v_quant"}
+
+
+@pytest.mark.parametrize("granularity", ["network", "layer"])
+def test_a_single_layer_can_learn(granularity):
+    grouping = grouped(granularity=granularity, learn=("mlp.up",))
+    suffix = granularity == "layer"
+    assert grouping.weights == {"weights:mlp.up" if suffix else "weights": ("mlp.up",)}
+    acts = {"acts:norm2_quant" if suffix else "acts": ("norm2_quant", "join2")}
+    assert grouping.acts == acts
+    assert grouping.other_weights == ("block.q", "block.k", "block.v", "mlp.down")
+    assert set(grouping.other_acts) == {
+        *("join1", "norm_quant", "q_quant", "k_quant", "v_quant", "soft_quant"),
+        *("gelu_quant", "join3"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("config", "text"),
+    [
+        ({"learn": ("conv*",)}, "Pattern 'conv*' of adaqat.learn matches no layer of 'block'"),
+        ({"learn": ("mlp.*", "head")}, "Pattern 'head' of adaqat.learn matches no layer"),
+        ({"learn": ()}, "adaqat.learn = [] names no layer"),
+        (
+            {"granularity": "group", "groups": {"a": ("mlp.*", "fc")}},
+            "Pattern 'fc' of adaqat.groups.a matches no layer",
+        ),
+        (
+            {"granularity": "group", "groups": {"a": ("mlp.*",), "b": ("*.up",)}},
+            "Layer 'mlp.up' matches adaqat.groups 'a' and 'b'",
+        ),
+        (
+            {"granularity": "group", "groups": {"a": ("mlp.*",)}, "learn": ("block.*",)},
+            "No layer of adaqat.groups ['a'] matches adaqat.learn ['block.*']",
+        ),
+    ],
+)
+def test_patterns_that_cannot_be_meant_are_refused(config, text):
+    with pytest.raises(ConfigError) as caught:
+        grouped(**config)
+    assert text in str(caught.value)
+
+
+def test_the_refusal_names_the_layers_that_can_learn():
+    with pytest.raises(ConfigError, match=r"these can: block.q, block.k, .*, mlp.down\."):
+        grouped(learn=("stem",))
