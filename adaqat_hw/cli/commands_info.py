@@ -13,7 +13,7 @@ from adaqat_hw import tools
 from adaqat_hw.cli.console import Progress, out, print_json, table
 from adaqat_hw.cli.doctor import checks
 from adaqat_hw.errors import ConfigError
-from adaqat_hw.schema import BitWidthPlan, NetworkConfig, NetworkSpec, parse_bits
+from adaqat_hw.schema import BitWidthPlan, LayerBits, NetworkConfig, NetworkSpec, parse_bits
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
@@ -51,6 +51,7 @@ def cost(
                 "weights": layer.weights,
                 "weight_bits": made.layer(layer.name).weight_bits,
                 "act_bits": made.layer(layer.name).act_bits,
+                "second_act_bits": made.layer(layer.name).second_act_bits,
                 "bitops": counted.per_layer[layer.name],
             }
             for layer in spec.layers
@@ -74,7 +75,7 @@ def cost(
             layer.name,
             f"{layer.macs:,}",
             f"{layer.weights:,}",
-            f"{made.layer(layer.name).weight_bits}/{made.layer(layer.name).act_bits}",
+            _bits(made.layer(layer.name)),
             f"{counted.per_layer[layer.name]:,}",
         ]
         for layer in spec.layers
@@ -87,6 +88,13 @@ def cost(
         f"Weight compression {shown} (inner layers, as the paper counts), "
         f"{compression.total:.2f}x (all layers), against 32-bit weights"
     )
+
+
+def _bits(row: LayerBits) -> str:
+    """Return ``3/4``, and ``-/4x4`` for a product of two activations."""
+    if row.weight_bits is None:
+        return f"-/{row.act_bits}x{row.second_act_bits}"
+    return f"{row.weight_bits}/{row.act_bits}"
 
 
 def _spec(network: str) -> NetworkSpec:

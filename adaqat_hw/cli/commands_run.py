@@ -16,6 +16,8 @@ from adaqat_hw.cli.stages import (
     ensure_build,
     ensure_export,
     ensure_train,
+    leads,
+    processes,
     run_build,
     uniform_name,
     variants,
@@ -73,12 +75,17 @@ def run_(
 
 def _keep_config(config: RunConfig, run: RunDirectory) -> None:
     """Write the configuration of a new run; one that stands is kept until a training has ended."""
-    if not run.config.is_file():
+    if leads() and not run.config.is_file():
         config.write(run.config)
 
 
 def whole_road(config: RunConfig, run: RunDirectory, progress: Progress) -> Path:
     """Run all stages of ``config`` in ``run`` and return the path of the report page."""
+    if processes() > 1:
+        raise ConfigError(
+            f"torchrun started {processes()} processes, which only 'train' can share; run "
+            "'train' under it for each variant, then this command without it."
+        )
     board = boards.load(config.build.board) if config.build else None
     _keep_config(config, run)
     try:
@@ -117,18 +124,25 @@ def train(
     runs: RunsDir = Path("runs"),
     quiet: Quiet = False,
 ) -> None:
-    """Train one variant, or at a plan of one's own; resumes where it was stopped."""
+    """Train one variant, or at a plan of one's own; resumes where it was stopped.
+
+    Several processes share a training: torchrun --nproc-per-node=2 -m adaqat_hw train CONFIG.
+    """
     made, run = _open(config, overrides, runs)
-    progress = Progress(quiet=quiet)
+    progress = Progress(quiet=quiet or not leads())
     given = BitWidthPlan.read(plan) if plan else None
     name = _variant_name(variant)
     if given is not None:
         name = f"plan-{given.digest()}"
     _keep_config(made, run)
     try:
-        if made.train.init == "float" and name != "float":
+        if "float" in (made.train.init, made.train.teacher) and name != "float":
             ensure_train(made, run, "float", progress)
         result = ensure_train(made, run, name, progress, given)
+        if processes() > 1:
+            _leave_others()
+        if not leads():
+            return
         made.write(run.config)
     finally:
         progress.stop()
@@ -137,6 +151,12 @@ def train(
         from adaqat_hw.quant import format_plan
 
         out.print(format_plan(BitWidthPlan.read(run.train(name) / result.plan)), highlight=False)
+
+
+def _leave_others() -> None:
+    from adaqat_hw.train import leave_world
+
+    leave_world()
 
 
 def _variant_name(text: str) -> str:

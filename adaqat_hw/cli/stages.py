@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from adaqat_hw.cli.console import Progress
-from adaqat_hw.errors import ConfigError
+from adaqat_hw.errors import ConfigError, StageFailed
 from adaqat_hw.run import RunDirectory, done_for, is_done, stage_lock, stamp
 from adaqat_hw.schema import (
+    PASSIVE_KEYS,
     BitWidthPlan,
     Board,
     BuildConfig,
@@ -32,6 +36,26 @@ def uniform_name(pair: str) -> str:
     return f"w{weights}a{acts}"
 
 
+def processes() -> int:
+    """Return how many processes torchrun started for this command, 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def leads() -> bool:
+    """Tell whether this process is the one that writes and speaks, among torchrun's."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+@contextmanager
+def _leaders_lock(folder: Path) -> Iterator[None]:
+    """Hold the stage's lock in the leading process; the others work under it."""
+    if not leads():
+        yield
+        return
+    with stage_lock(folder):
+        yield
+
+
 def ensure_train(
     config: RunConfig,
     run: RunDirectory,
@@ -39,58 +63,79 @@ def ensure_train(
     progress: Progress,
     plan: BitWidthPlan | None = None,
 ) -> TrainResult:
-    """Train one variant unless it is done for this configuration."""
+    """Train one variant unless it is done for this configuration.
+
+    Raises:
+        StageFailed: the training has ended and its budget is not met; its files stay.
+    """
     folder = run.train(variant)
     inputs = _train_inputs(config, run, variant, plan)
     title = f"train {variant}"
-    with stage_lock(folder):
+    with _leaders_lock(folder):
         if is_done(folder, inputs):
             progress.skip(title)
-            return TrainResult.read(folder / "result.json")
+            return _within_budget(TrainResult.read(folder / "result.json"), variant)
         _refuse_other(folder, digest_of(inputs))
         from adaqat_hw.train import Variant, train
 
         progress.start(title)
-        init = None
-        if config.train.init == "float" and variant != "float":
-            init = run.train("float") / "checkpoint.pt"
-        elif config.train.init is not None and variant != "float":
-            init = Path(config.train.init)
         result = train(
             config,
             Variant.named(variant, plan),
             folder,
             progress=lambda event: progress.note(_train_text(event)),
-            init_checkpoint=init,
+            init_checkpoint=_float_checkpoint(config.train.init, run, variant),
+            teacher_checkpoint=_float_checkpoint(config.train.teacher, run, variant),
         )
         files = ["result.json", "checkpoint.pt", "spec.json", "log.jsonl"]
-        stamp(folder, inputs, [*files, *([result.plan] if result.plan else [])])
-    run.note("train", variant=variant, accuracy=result.accuracy, seconds=result.seconds)
+        if leads():
+            stamp(folder, inputs, [*files, *([result.plan] if result.plan else [])])
+    if leads():
+        run.note("train", variant=variant, accuracy=result.accuracy, seconds=result.seconds)
     progress.done(f"top-1 {100 * result.accuracy:.2f} % on {result.test_samples} test images")
+    return _within_budget(result, variant)
+
+
+def _within_budget(result: TrainResult, variant: str) -> TrainResult:
+    if result.budget is not None and not result.budget.met:
+        raise StageFailed(f"train/{variant}", result.budget.sentence.rstrip("."))
     return result
+
+
+def _float_checkpoint(given: str | None, run: RunDirectory, variant: str) -> Path | None:
+    """Return the checkpoint that ``train.init`` or ``train.teacher`` names; "float" is the run's.
+
+    The full-precision variant itself starts from scratch and has no teacher.
+    """
+    if given is None or variant == "float":
+        return None
+    return run.train("float") / "checkpoint.pt" if given == "float" else Path(given)
 
 
 def _train_inputs(
     config: RunConfig, run: RunDirectory, variant: str, plan: BitWidthPlan | None
 ) -> dict[str, Any]:
-    inputs = config.model_dump(mode="json", include={"seed", "network", "data", "train", "quant"})
+    body = config.model_dump(mode="json", exclude=PASSIVE_KEYS)
+    inputs = {name: body[name] for name in ("seed", "network", "data", "train", "quant")}
     inputs["variant"] = variant
     if variant == "float":
         del inputs["quant"]
-        inputs["train"] = {**inputs["train"], "init": None}
+        inputs["train"] = {**inputs["train"], "init": None, "teacher": None}
     elif variant == "learned":
-        inputs["adaqat"] = config.adaqat.model_dump(mode="json")
+        inputs["adaqat"] = body["adaqat"]
     if plan is not None:
         inputs["plan"] = plan.digest()
-    init = config.train.init
-    if init is not None and variant != "float":
-        path = run.train("float") / "checkpoint.pt" if init == "float" else Path(init)
+    for key in ("init", "teacher"):
+        given = getattr(config.train, key)
+        path = _float_checkpoint(given, run, variant)
+        if path is None:
+            continue
         if not path.is_file():
             raise ConfigError(
-                f"train.init is {init!r} and {str(path)!r} does not exist; train the "
+                f"train.{key} is {given!r} and {str(path)!r} does not exist; train the "
                 "full-precision variant first or give the path of a checkpoint."
             )
-        inputs["init_sha256"] = sha256_file(path)
+        inputs[f"{key}_sha256"] = sha256_file(path)
     return inputs
 
 

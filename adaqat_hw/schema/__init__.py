@@ -42,14 +42,16 @@ from adaqat_hw.schema.resources import (
     add_resources,
 )
 from adaqat_hw.schema.simulation import SimulationPass, SimulationResult
-from adaqat_hw.schema.training import TrainResult
+from adaqat_hw.schema.training import PASSIVE_KEYS, BudgetResult, TrainResult
 
 __all__ = [
     "GOLDEN_FRAMES",
+    "PASSIVE_KEYS",
     "RESOURCE_NAMES",
     "AdaqatConfig",
     "BitWidthPlan",
     "Board",
+    "BudgetResult",
     "BuildConfig",
     "BuildOutput",
     "BuildRequest",

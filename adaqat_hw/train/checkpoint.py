@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from adaqat_hw.errors import ConfigError
 
-FORMAT = 1
+FORMAT = 2
 
 
 def save(path: Path, value: Any) -> None:

@@ -5,22 +5,25 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from adaqat_hw import __version__, data
-from adaqat_hw.schema import BitWidthPlan, RunConfig, TrainResult
-from adaqat_hw.tools import package_versions
-from adaqat_hw.train.batches import accuracy, epoch_batches
+from adaqat_hw import data
+from adaqat_hw.errors import ConfigError, StageFailed
+from adaqat_hw.schema import RunConfig, TrainResult
+from adaqat_hw.train.accuracy import Accuracy, accuracy
+from adaqat_hw.train.board import Board, require_tensorboard
 from adaqat_hw.train.checkpoint import save
-from adaqat_hw.train.session import Session, open_session, restore
-from adaqat_hw.train.step import Stepper, width_facts
+from adaqat_hw.train.loss import Teacher
+from adaqat_hw.train.result import Final, budget_result, write_result
+from adaqat_hw.train.session import open_session, restore
+from adaqat_hw.train.step import Stepper
 from adaqat_hw.train.trajectory import Trajectory
 from adaqat_hw.train.variant import Variant, config_digest
+from adaqat_hw.train.world import World, join_world
 
 Progress = Callable[[dict[str, Any]], None]
 _LOGGER = logging.getLogger(__name__)
@@ -35,13 +38,22 @@ def train(
     *,
     progress: Progress | None = None,
     init_checkpoint: Path | None = None,
+    teacher_checkpoint: Path | None = None,
 ) -> TrainResult:
     """Train one variant; resume from ``last.pt`` when the folder holds one of this training.
 
     Writes ``spec.json``, ``log.jsonl``, ``last.pt`` (every ``train.checkpoint_every`` epochs),
-    ``checkpoint.pt`` (the final state_dict), ``plan.json`` (not in full precision) and, last,
-    ``result.json``. On one machine with one thread count a resumed training ends with the same
-    bits as one that was never stopped.
+    ``checkpoint.pt`` (the final state_dict), ``plan.json`` (not in full precision), with
+    ``train.tensorboard`` also ``tensorboard/``, and, last, ``result.json``. On one machine with
+    one thread count a resumed training ends with the same bits as one that was never stopped; it
+    may resume on another device, then with other rounding.
+
+    The final weights are kept, whatever the accuracy of earlier epochs was: choosing by the test
+    split would flatter the result. That holds for a budget too: from ``adaqat.freeze_at`` on
+    every epoch has the frozen plan, and the learning rate falls to 0 behind it.
+
+    Under torchrun every process calls this; the first one writes, the others wait for it and
+    return what it wrote.
 
     Args:
         config: the run.
@@ -52,14 +64,22 @@ def train(
             from it ends the training; it can be resumed.
         init_checkpoint: ``checkpoint.pt`` of the full-precision training to fine-tune from; read
             at the start only, not on resume.
+        teacher_checkpoint: ``checkpoint.pt`` of the full-precision training to distil from, read
+            on resume too. Needed where ``train.teacher`` is set; a full-precision training has
+            no teacher.
 
     Raises:
-        ConfigError: configuration, data, checkpoint or ``last.pt`` do not fit.
+        ConfigError: configuration, data, checkpoint, device or ``last.pt`` do not fit.
         StageFailed: the loss became infinite or no number.
+        ToolNotFound: ``train.tensorboard`` without the package.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with torch.random.fork_rng(devices=[]), _threads(config.train.threads):
-        return _Training(config, variant, folder, progress, init_checkpoint).run()
+    if config.train.tensorboard:
+        require_tensorboard()
+    world = join_world(config.train.device)
+    devices = [world.device] if world.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), _threads(config.train.threads):
+        training = _Training(config, variant, folder, world, progress)
+        return training.open(init_checkpoint, teacher_checkpoint).run()
 
 
 @contextmanager
@@ -73,38 +93,45 @@ def _threads(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-@dataclass(frozen=True)
-class _Final:
-    before: float | None
-    after: float
-
-
 class _Training:
     def __init__(
         self,
         config: RunConfig,
         variant: Variant,
         folder: Path,
+        world: World,
         progress: Progress | None,
-        init_checkpoint: Path | None,
     ) -> None:
         self._config = config
         self._variant = variant
         self._folder = folder
+        self._world = world
         self._progress = progress or (lambda event: None)
         self._digest = config_digest(config, variant)
         self._started = time.monotonic()
-        self._data = data.load(config.data, config.seed)
         self._last = folder / "last.pt"
+        self._log: Trajectory | None = None
+        self._board: Board | None = None
+
+    def open(self, init: Path | None, teacher: Path | None) -> _Training:
+        """Load data, network and, on resume, their state."""
+        config, world = self._config, self._world
+        self._folder.mkdir(parents=True, exist_ok=True)
         resumes = self._resumes()
+        self._data = data.load(config.data, config.seed).to(world.device)
+        taught = self._teacher(teacher)
         self._session = open_session(
-            config, variant, self._data, None if resumes else init_checkpoint
+            config, self._variant, self._data, None if resumes else init, world
         )
+        self._session.teacher = taught.sha256 if taught is not None else None
         if resumes:
             restore(self._session, config, self._last, self._digest)
-            _LOGGER.info("resuming %s after epoch %d", folder, self._session.epoch)
+            _LOGGER.info("resuming %s after epoch %d", self._folder, self._session.epoch)
         self._earlier = self._session.seconds
-        self._stepper = Stepper(self._session, config, f"train/{variant.name}", self._data.train_x)
+        stage = f"train/{self._variant.name}"
+        self._stepper = Stepper(self._session, config, stage, self._data, taught)
+        world.wait()  # nothing may be written while another process still looks at the folder
+        return self
 
     def _resumes(self) -> bool:
         """Tell whether to go on from ``last.pt``.
@@ -119,121 +146,141 @@ class _Training:
             return True
         return TrainResult.read(result).config_digest == self._digest
 
-    def run(self) -> TrainResult:
-        session = self._session
-        (self._folder / "result.json").unlink(missing_ok=True)
-        session.spec.write(self._folder / "spec.json")
-        with Trajectory(self._folder / "log.jsonl", keep=session.log_lines) as log:
-            while session.epoch < session.schedule.epochs:
-                self._epoch(session, log)
-            final = self._finish(log)
-        return self._write(final)
+    def _teacher(self, path: Path | None) -> Teacher | None:
+        train = self._config.train
+        if train.teacher is None or self._variant.mode == "float":
+            return None
+        if path is None:
+            raise ConfigError(
+                f"train.teacher is {train.teacher!r}, and no teacher's checkpoint was given; pass "
+                "teacher_checkpoint, or train by the command line, which finds it."
+            )
+        return Teacher(self._config.network, path, train, self._world.device)
 
-    def _epoch(self, session: Session, log: Trajectory) -> None:
-        train, schedule = self._config.train, session.schedule
+    def run(self) -> TrainResult:
+        """Train to the end, measure, write."""
+        session, folder = self._session, self._folder
+        with ExitStack() as stack:
+            if self._world.leads:
+                (folder / "result.json").unlink(missing_ok=True)
+                session.spec.write(folder / "spec.json")
+                self._open_logs(stack)
+            while session.epoch < session.schedule.epochs:
+                self._epoch()
+            final = self._finish()
+        if self._world.leads:
+            write_result(
+                session,
+                self._config,
+                self._variant,
+                folder,
+                digest=self._digest,
+                dataset=self._data.name,
+                final=final,
+                seconds=self._seconds(),
+            )
+        self._world.wait()
+        return TrainResult.read(folder / "result.json")
+
+    def _open_logs(self, stack: ExitStack) -> None:
+        session, folder = self._session, self._folder
+        self._log = stack.enter_context(Trajectory(folder / "log.jsonl", keep=session.log_lines))
+        if self._config.train.tensorboard:
+            self._board = Board(folder / "tensorboard", session.step)
+            stack.callback(self._board.close)
+
+    def _epoch(self) -> None:
+        session, train, world = self._session, self._config.train, self._world
+        schedule, meter = session.schedule, self._stepper.meter
         session.net.train()
+        meter.reset()
         lr = schedule.lr_at(session.step)
         tick = max(1, schedule.steps_per_epoch // _TICKS_PER_EPOCH)
-        total = 0.0
         position = {"epoch": session.epoch + 1, "epochs": schedule.epochs}
-        batches = epoch_batches(
-            self._data.train_x,
-            self._data.train_y,
+        batches = self._data.train_batches(
             train.batch_size,
             schedule.steps_per_epoch,
             session.generator,
-            self._data.augmenter,
+            rank=world.rank,
+            world=world.size,
         )
         for count, (x, y) in enumerate(batches, start=1):
-            loss, records = self._stepper.step(x, y)
-            total += loss
-            for record in records:
-                self._log(log, {**record, **position})
-            if count % tick == 0:
+            for record in self._stepper.step(x, y):
+                self._write({**record, **position})
+            if count % tick == 0 and world.leads:
                 facts = {"step": session.step, "steps": schedule.steps}
-                self._progress({"event": "step", **position, **facts, "train_loss": total / count})
+                self._tick({**position, **facts, "train_loss": float(meter.mean())})
+        meter.check(session.step - 1, lr)
         session.epoch += 1
+        self._check_alike()
+        world.share_norms(session.net)
+        reached = self._accuracy()
         record = {"event": "epoch", **position, "step": session.step, "lr": lr}
-        record["train_loss"] = total / schedule.steps_per_epoch
-        record["accuracy"] = self._accuracy()
-        self._log(log, {**record, **width_facts(session)})
+        record["train_loss"] = float(world.mean(meter.mean()))
+        record.update(_fractions(reached))
+        self._write({**record, **self._stepper.facts()})
         if session.epoch % train.checkpoint_every == 0 or session.epoch == schedule.epochs:
-            session.log_lines = log.lines
-            session.seconds = self._seconds()
-            save(self._last, session.state(self._digest))
+            self._checkpoint()
 
-    def _finish(self, log: Trajectory) -> _Final:
+    def _checkpoint(self) -> None:
         session = self._session
+        session.log_lines = self._log.lines if self._log else 0
+        session.seconds = self._seconds()
+        state = session.state(self._digest)
+        if self._world.leads:
+            save(self._last, state)
+
+    def _check_alike(self) -> None:
+        """Refuse to go on where processes that share a network have other widths."""
+        binding = self._session.binding
+        if binding is None or self._world.size == 1:
+            return
+        widths = self._world.gather(binding.controller.real)
+        if any(other != widths[0] for other in widths):
+            raise StageFailed(
+                f"train/{self._variant.name}",
+                f"the processes disagree on the widths at step {self._session.step}: {widths!r}; "
+                "train in one process and report this",
+            )
+
+    def _finish(self) -> Final:
         for record in self._stepper.freeze_rest():
-            self._log(log, record)
-        before = self._accuracy()
-        final = _Final(None, before)
+            self._write(record)
+        outcome = budget_result(self._session)
+        if outcome is not None:
+            _LOGGER.log(logging.INFO if outcome.met else logging.WARNING, "%s", outcome.sentence)
+        after = self._accuracy()
+        final = Final(None, after)
         if self._stepper.recalibrate():
-            final = _Final(before, self._accuracy())
-        self._log(
-            log,
-            {
-                "event": "final",
-                "step": session.step,
-                "accuracy": final.after,
-                "accuracy_before_recalibration": final.before,
-                **width_facts(session),
-            },
-        )
+            final = Final(after, self._accuracy())
+        record = {"event": "final", "step": self._session.step, **_fractions(final.after)}
+        record["accuracy_before_recalibration"] = final.before.top1 if final.before else None
+        if outcome is not None:
+            record["outcome"] = outcome.model_dump()
+        self._write({**record, **self._stepper.facts()})
         return final
 
-    def _write(self, final: _Final) -> TrainResult:
-        session, folder = self._session, self._folder
-        save(folder / "checkpoint.pt", dict(session.net.state_dict()))
-        plan = self._plan()
-        if plan is not None:
-            plan.write(folder / "plan.json")
-        result = TrainResult(
-            network=session.spec.name,
-            dataset=self._data.name,
-            mode=self._variant.mode,
-            config_digest=self._digest,
-            seed=self._config.seed,
-            epochs=session.epoch,
-            steps=session.step,
-            accuracy=final.after,
-            accuracy_before_recalibration=final.before,
-            test_samples=len(self._data.test_x),
-            plan="plan.json" if plan is not None else None,
-            plan_digest=plan.digest() if plan is not None else None,
-            checkpoint="checkpoint.pt",
-            log="log.jsonl",
-            frozen_at=self._frozen_at(),
-            seconds=self._seconds(),
-            tool_versions={
-                **package_versions("torch", "brevitas", "numpy"),
-                "adaqat-hw": __version__,
-            },
-        )
-        result.write(folder / "result.json")
-        return result
-
-    def _plan(self) -> BitWidthPlan | None:
-        net = self._session.quantized
-        if net is None:
-            return None
-        if self._variant.mode == "adaqat":
-            return net.plan("adaqat")
-        return net.plan("manual" if self._variant.plan is not None else "uniform")
-
-    def _frozen_at(self) -> dict[str, int | None]:
-        binding = self._session.binding
-        if binding is None:
-            return {}
-        frozen, end = binding.controller.frozen, self._session.schedule.steps
-        return {n: s if (s := frozen[n]) < end else None for n in binding.controller.widths}
-
-    def _accuracy(self) -> float:
-        return accuracy(self._session.net, self._data.test_x, self._data.test_y, _EVALUATION_BATCH)
+    def _accuracy(self) -> Accuracy:
+        return accuracy(self._session.net, self._data.test_batches(_EVALUATION_BATCH))
 
     def _seconds(self) -> float:
         return self._earlier + time.monotonic() - self._started
 
-    def _log(self, log: Trajectory, record: dict[str, Any]) -> None:
-        log.write(record)
+    def _write(self, record: dict[str, Any]) -> None:
+        if self._log is None:
+            return
+        self._log.write(record)
+        if self._board is not None:
+            self._board.write(record)
         self._progress(record)
+
+    def _tick(self, facts: dict[str, Any]) -> None:
+        if self._board is not None:
+            lr = self._session.schedule.lr_at(self._session.step - 1)
+            self._board.write({**facts, "lr": lr})
+        self._progress({"event": "step", **facts})
+
+
+def _fractions(reached: Accuracy) -> dict[str, float]:
+    both = {"accuracy": reached.top1, "accuracy_top5": reached.top5}
+    return {name: value for name, value in both.items() if value is not None}

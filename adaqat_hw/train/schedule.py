@@ -1,4 +1,4 @@
-"""The schedule of one training in steps: cosine learning rate, warm-up and freeze."""
+"""The schedule of one training in steps: learning rate, warm-up and freeze of the widths."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ class Schedule:
     """Step counts of one training; a step is one optimizer update.
 
     ``warmup_steps`` steps pass before widths may move; from ``freeze_step`` on they are frozen.
+    The learning rate rises over ``lr_warmup_steps`` steps.
     """
 
     epochs: int
@@ -21,6 +22,7 @@ class Schedule:
     lr: float
     warmup_steps: int = 0
     freeze_step: int = 0
+    lr_warmup_steps: int = 0
 
     @property
     def steps(self) -> int:
@@ -28,12 +30,24 @@ class Schedule:
         return self.epochs * self.steps_per_epoch
 
     def lr_at(self, step: int) -> float:
-        """Return the learning rate of step ``step`` (from 0): half a cosine down to 0."""
-        return 0.5 * self.lr * (1.0 + math.cos(math.pi * step / self.steps))
+        """Return the learning rate of step ``step`` (from 0).
+
+        It rises linearly to ``lr``, reached at the last warm-up step, then falls to 0 as half a
+        cosine over the steps that are left.
+        """
+        rise = self.lr_warmup_steps
+        if step < rise:
+            return self.lr * (step + 1) / rise
+        return 0.5 * self.lr * (1.0 + math.cos(math.pi * (step - rise) / (self.steps - rise)))
 
     def widths_may_move(self, step: int) -> bool:
         """Tell whether step ``step`` (from 0) lies between warm-up and freeze."""
         return self.warmup_steps <= step < self.freeze_step
+
+    def learned_fraction(self, step: int) -> float:
+        """Return how far step ``step`` lies between warm-up and freeze, from 0 to 1."""
+        span = self.freeze_step - self.warmup_steps
+        return min(1.0, max(0.0, (step - self.warmup_steps) / span)) if span > 0 else 1.0
 
 
 def make_schedule(train: TrainConfig, samples: int, adaqat: AdaqatConfig | None = None) -> Schedule:
@@ -43,7 +57,8 @@ def make_schedule(train: TrainConfig, samples: int, adaqat: AdaqatConfig | None 
     one.
 
     Raises:
-        ConfigError: fewer than two samples, or a warm-up that leaves no step for the widths.
+        ConfigError: fewer than two samples, or a warm-up that leaves no step for the widths or
+            lasts as long as the training.
     """
     if samples < 2:
         raise ConfigError(
@@ -52,8 +67,14 @@ def make_schedule(train: TrainConfig, samples: int, adaqat: AdaqatConfig | None 
         )
     per_epoch = max(1, samples // train.batch_size)
     steps = train.epochs * per_epoch
+    rise = round(train.lr_warmup_epochs * per_epoch)
+    if rise >= steps:
+        raise ConfigError(
+            f"train.lr_warmup_epochs = {train.lr_warmup_epochs!r} takes all of {train.epochs} "
+            "epochs; lower it or raise train.epochs."
+        )
     if adaqat is None:
-        return Schedule(train.epochs, per_epoch, train.lr)
+        return Schedule(train.epochs, per_epoch, train.lr, lr_warmup_steps=rise)
     warmup = adaqat.warmup_epochs * per_epoch
     freeze = math.ceil(adaqat.freeze_at * steps)
     if warmup >= freeze:
@@ -62,4 +83,4 @@ def make_schedule(train: TrainConfig, samples: int, adaqat: AdaqatConfig | None 
             f"{adaqat.freeze_at!r} of {train.epochs} epochs, so no bit-width could ever move; "
             "lower warmup_epochs, or raise freeze_at or train.epochs."
         )
-    return Schedule(train.epochs, per_epoch, train.lr, warmup, freeze)
+    return Schedule(train.epochs, per_epoch, train.lr, warmup, freeze, rise)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from adaqat_hw import nets
-from adaqat_hw.data import Dataset
+from adaqat_hw.data import DataSource
 from adaqat_hw.errors import ConfigError
 from adaqat_hw.quant import Binding, QuantizedNetwork, bind, network_spec, quantize
 from adaqat_hw.schema import NetworkSpec, RunConfig, TrainConfig
@@ -18,6 +18,9 @@ from adaqat_hw.train.checkpoint import FORMAT, load_into, load_resume
 from adaqat_hw.train.finetune import load_float_weights
 from adaqat_hw.train.schedule import Schedule, make_schedule
 from adaqat_hw.train.variant import Variant
+from adaqat_hw.train.world import World
+
+_SEED_STRIDE = 1_000_003
 
 
 @dataclass
@@ -25,7 +28,7 @@ class Session:
     """Network, optimizer, controller, random state and position of one training.
 
     ``epoch`` counts finished epochs, ``step`` finished optimizer updates, ``seconds`` the time
-    spent before this process.
+    spent before this process, ``teacher`` is the SHA-256 of the checkpoint distilled from.
     """
 
     net: nn.Module
@@ -34,6 +37,8 @@ class Session:
     optimizer: torch.optim.Optimizer
     generator: torch.Generator
     binding: Binding | None
+    world: World
+    teacher: str | None = None
     epoch: int = 0
     step: int = 0
     log_lines: int = 0
@@ -45,26 +50,31 @@ class Session:
         return self.net if isinstance(self.net, QuantizedNetwork) else None
 
     def state(self, digest: str) -> dict[str, Any]:
-        """Return all that a resumed training needs, as tensors and plain values."""
+        """Return all that a resumed training needs, as tensors and plain values. Collective."""
         return {
             "format": FORMAT,
             "digest": digest,
+            "teacher": self.teacher,
             "epoch": self.epoch,
             "step": self.step,
             "log_lines": self.log_lines,
             "seconds": self.seconds,
             "net": dict(self.net.state_dict()),
             "optimizer": self.optimizer.state_dict(),
-            "controller": self.binding.controller.state_dict() if self.binding else None,
-            "torch_rng": torch.get_rng_state(),
+            "controller": self.binding.state_dict() if self.binding else None,
+            "random": self.world.gather(_random_state(self.world.device)),
             "generator": self.generator.get_state(),
         }
 
 
 def open_session(
-    config: RunConfig, variant: Variant, dataset: Dataset, init_checkpoint: Path | None
+    config: RunConfig,
+    variant: Variant,
+    dataset: DataSource,
+    init_checkpoint: Path | None,
+    world: World,
 ) -> Session:
-    """Make a session at step 0. Seeds torch's global generator.
+    """Make a session at step 0 on the world's device. Seeds torch's global generator.
 
     Raises:
         ConfigError: network and data do not fit, or the configuration is impossible.
@@ -76,7 +86,7 @@ def open_session(
     names: dict[str, Any] = {"name": info.name, "num_classes": info.num_classes}
     spec = network_spec(reference, info.input_shape, **names)
     learned = config.adaqat if variant.mode == "adaqat" else None
-    schedule = make_schedule(config.train, len(dataset.train_x), learned)
+    schedule = make_schedule(config.train, dataset.train_size, learned)
     net, binding = reference, None
     if variant.mode != "float":
         net = quantize(reference, config.quant, input_shape=info.input_shape, **names)
@@ -85,32 +95,47 @@ def open_session(
         load_float_weights(net, reference, init_checkpoint)
     if isinstance(net, QuantizedNetwork):
         binding = _set_widths(net, config, variant)
+    if world.rank:
+        # Each process draws its own dropout; the initial weights are everywhere the same.
+        torch.manual_seed(config.seed + _SEED_STRIDE * world.rank)
+    net = net.to(world.device).train()
     return Session(
-        net=net.train(),
+        net=net,
         spec=spec,
         schedule=schedule,
         optimizer=_optimizer(net, config.train),
         generator=torch.Generator().manual_seed(config.seed),
         binding=binding,
+        world=world,
     )
 
 
 def restore(session: Session, config: RunConfig, path: Path, digest: str) -> None:
-    """Bring a fresh session to the state of ``path``, bit for bit.
+    """Bring a fresh session to the state of ``path``, bit for bit on the same kind of device.
+
+    With another number of processes than before, dropout alone draws other numbers.
 
     Raises:
         ConfigError: the file is damaged or of another training.
     """
     state = load_resume(path, digest)
+    if state.get("teacher") != session.teacher:
+        raise ConfigError(
+            f"{str(path)!r} belongs to a training that began with another teacher; restore it or "
+            "delete that file to train from the start."
+        )
     try:
         load_into(session.net, state["net"], path)
-        # Brevitas rebuilds quantizers while it loads; the optimizer must hold the new tensors.
+        # Brevitas rebuilds quantizers while it loads, on the CPU; the optimizer must hold the
+        # new tensors.
+        session.net.to(session.world.device)
         session.optimizer = _optimizer(session.net, config.train)
         session.optimizer.load_state_dict(state["optimizer"])
         if session.binding is not None:
-            session.binding.controller.load_state_dict(state["controller"])
+            session.binding.load_state_dict(state["controller"])
             session.binding.apply()
-        torch.set_rng_state(state["torch_rng"])
+        if session.world.rank < len(state["random"]):
+            _set_random_state(state["random"][session.world.rank], session.world.device)
         session.generator.set_state(state["generator"])
         session.epoch, session.step = int(state["epoch"]), int(state["step"])
         session.log_lines, session.seconds = int(state["log_lines"]), float(state["seconds"])
@@ -121,7 +146,20 @@ def restore(session: Session, config: RunConfig, path: Path, digest: str) -> Non
         ) from exc
 
 
-def _check_fit(config: RunConfig, info: nets.NetworkInfo, dataset: Dataset) -> None:
+def _random_state(device: torch.device) -> dict[str, torch.Tensor]:
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def _set_random_state(state: dict[str, torch.Tensor], device: torch.device) -> None:
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)
+
+
+def _check_fit(config: RunConfig, info: nets.NetworkInfo, dataset: DataSource) -> None:
     if tuple(dataset.input_shape) != tuple(info.input_shape):
         raise ConfigError(
             f"Network {config.network.name!r} takes inputs of shape {tuple(info.input_shape)!r}, "
@@ -147,8 +185,9 @@ def _set_widths(net: QuantizedNetwork, config: RunConfig, variant: Variant) -> B
 
 
 def _optimizer(net: nn.Module, train: TrainConfig) -> torch.optim.Optimizer:
-    if train.optimizer == "adam":
-        return torch.optim.Adam(net.parameters(), lr=train.lr, weight_decay=train.weight_decay)
+    if train.optimizer in ("adam", "adamw"):
+        kind = torch.optim.AdamW if train.optimizer == "adamw" else torch.optim.Adam
+        return kind(net.parameters(), lr=train.lr, weight_decay=train.weight_decay)
     return torch.optim.SGD(
         net.parameters(), lr=train.lr, momentum=train.momentum, weight_decay=train.weight_decay
     )

@@ -4,51 +4,66 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from adaqat_hw.errors import StageFailed
-from adaqat_hw.quant import StepEvents, live_loss, probe_losses, recalibrate_batch_norm
-from adaqat_hw.schema import RunConfig
-from adaqat_hw.train.batches import ordered_batches
+from adaqat_hw.data import DataSource
+from adaqat_hw.quant import StepEvents, recalibrate_batch_norm
+from adaqat_hw.schema import AdaqatConfig, RunConfig
+from adaqat_hw.train.compute import Compute
+from adaqat_hw.train.loss import Teacher, training_loss
+from adaqat_hw.train.meter import LossMeter, check_every
+from adaqat_hw.train.probes import draws_numbers, measure
 from adaqat_hw.train.session import Session
 
 _LOGGED_PROBES_PER_EPOCH = 20
-_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d)
 
 
 class Stepper:
     """Do training steps of a session.
 
+    On a GPU a step fetches nothing but the losses of its probes, in one transfer; ``meter`` keeps
+    the training losses on the device.
+
     Args:
         session: what is trained.
         config: the run's configuration.
         stage: name for errors, such as ``"train/learned"``.
-        train_x: training inputs (n, ...), read when batch norm is recalibrated.
+        dataset: read when batch norm is recalibrated.
+        teacher: what is distilled from, or None.
     """
 
-    def __init__(self, session: Session, config: RunConfig, stage: str, train_x: Tensor) -> None:
+    def __init__(
+        self,
+        session: Session,
+        config: RunConfig,
+        stage: str,
+        dataset: DataSource,
+        teacher: Teacher | None = None,
+    ) -> None:
         self._session = session
         self._config = config
-        self._stage = stage
-        self._train_x = train_x
-        self._random = any(isinstance(m, _DROPOUTS) and m.p > 0 for m in session.net.modules())
-        probes = max(1, session.schedule.steps_per_epoch // config.adaqat.probe_every)
-        self._log_every = max(1, probes // _LOGGED_PROBES_PER_EPOCH) * config.adaqat.probe_every
+        self._data = dataset
+        self._teacher = teacher
+        net, world = session.net, session.world
+        self._compute = Compute(net, world.share(net), config.train, world.device)
+        self._random = draws_numbers(session.net)
+        self._log_every = _log_every(session, config.adaqat)
+        every = check_every(session.world.device)
+        self.meter = LossMeter(stage, config.train.lr, every)
 
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the training loss (scalar) of ``logits`` (n, classes), ``labels`` (n,)."""
-        smoothing = self._config.train.label_smoothing
-        return F.cross_entropy(logits, labels, label_smoothing=smoothing)
-
-    def step(self, x: Tensor, y: Tensor) -> tuple[float, list[dict[str, Any]]]:
-        """Do one step; return its loss and the width records to log.
+    def step(self, x: Tensor, y: Tensor) -> list[dict[str, Any]]:
+        """Do one step; return the width records to log.
 
         The probes reuse the training loss as the loss at the present widths, so they run between
         the backward pass and the optimizer's update: the weights are still the same. New widths
         take effect after the update.
+
+        Args:
+            x: this process's part of the batch (n, ...).
+            y: its labels (n,).
 
         Raises:
             StageFailed: the loss is not finite.
@@ -59,21 +74,21 @@ class Stepper:
         for group in session.optimizer.param_groups:
             group["lr"] = lr
         session.optimizer.zero_grad(set_to_none=True)
-        loss = self.loss(session.net(x), y)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise StageFailed(
-                self._stage,
-                f"the loss became {value!r} at step {session.step} with learning rate {lr:.4g}: "
-                f"lower train.lr (now {self._config.train.lr!r})",
-            )
+        taught = self._teacher.logits(x) if self._teacher is not None else None
+        loss = training_loss(self._config.train, self._compute.training(x), y, taught)
+        self.meter.add(loss, session.step, lr)
         loss.backward()  # type: ignore[no-untyped-call]
-        moved = self._move_widths(x, y, value)
+        moved = self._move_widths(x, y, taught, loss)
         session.optimizer.step()
         session.step += 1
         if moved is not None:
             records.extend(self._after_move(*moved, lr))
-        return value, records
+        return records
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the log says of the learned widths and their price, or nothing."""
+        binding = self._session.binding
+        return dict(binding.facts()) if binding is not None else {}
 
     def freeze_rest(self) -> list[dict[str, Any]]:
         """Freeze what is still moving at the end of the schedule."""
@@ -89,11 +104,12 @@ class Stepper:
             Whether there was anything to do: not in full precision, without batch norm, or with
             ``train.recalibrate_batches`` = 0.
         """
-        count = self._config.train.recalibrate_batches
-        if not count or self._session.quantized is None or not self._has_norms():
+        session, count = self._session, self._config.train.recalibrate_batches
+        if not count or session.quantized is None or not self._has_norms():
             return False
-        batch_size = self._config.train.batch_size
-        recalibrate_batch_norm(self._session.net, ordered_batches(self._train_x, batch_size, count))
+        batches = self._data.calibration_batches(self._config.train.batch_size, count)
+        recalibrate_batch_norm(session.net, batches)
+        session.world.share_norms(session.net)
         return True
 
     def _has_norms(self) -> bool:
@@ -101,19 +117,39 @@ class Stepper:
         return any(isinstance(m, kinds) for m in self._session.net.modules())
 
     def _move_widths(
-        self, x: Tensor, y: Tensor, loss: float
+        self, x: Tensor, y: Tensor, taught: Tensor | None, loss: Tensor
     ) -> tuple[StepEvents, dict[str, float]] | None:
-        session, every = self._session, self._config.adaqat.probe_every
-        net, binding = session.quantized, session.binding
-        if net is None or binding is None or binding.controller.done:
+        session, schedule, binding = self._session, self._session.schedule, self._session.binding
+        if binding is None or binding.controller.done:
             return None
-        if not session.schedule.widths_may_move(session.step) or session.step % every:
+        if not schedule.widths_may_move(session.step):
             return None
-        # Dropout draws anew in every pass: then the probes need a loss drawn as they are.
-        live = live_loss(net, self.loss, x, y) if self._random else loss
-        probes = probe_losses(net, binding, self.loss, x, y)
-        events = binding.controller.step(probes, live, scale=every, at_step=session.step)
-        return events, {"live": live, **probes}
+        binding.progress(schedule.learned_fraction(session.step))
+        if session.step % self._config.adaqat.probe_every:
+            return None
+        names = binding.probe_names(session.step)
+        if not names:
+            return None
+        count = self._probe_samples(len(x))
+        # Dropout draws anew in every pass, and other samples have another loss: then the probes
+        # need a live loss measured as they are.
+        live = loss if count == len(x) and not self._random else None
+        again = partial(
+            self._loss, x[:count], y[:count], None if taught is None else taught[:count]
+        )
+        at, probes = measure(binding, names, again, live, session.world)
+        events = binding.step(probes, at, at_step=session.step)
+        return events, {"live": at, **probes}
+
+    def _loss(self, x: Tensor, y: Tensor, taught: Tensor | None) -> Tensor:
+        return training_loss(self._config.train, self._compute.probe(x), y, taught)
+
+    def _probe_samples(self, here: int) -> int:
+        """Return how many of this process's samples the probes see; batch norm needs two."""
+        wanted = self._config.adaqat.probe_samples
+        if wanted is None:
+            return here
+        return min(here, max(2, wanted // self._session.world.size))
 
     def _after_move(
         self, events: StepEvents, losses: dict[str, float], lr: float
@@ -139,7 +175,7 @@ class Stepper:
     def _freeze_all(self) -> dict[str, Any]:
         binding = self._session.binding
         assert binding is not None
-        events = binding.controller.freeze_all(at_step=self._session.step)
+        events = binding.freeze_all(self._session.step)
         binding.apply()
         return self._record(events, {}, None)
 
@@ -147,16 +183,22 @@ class Stepper:
         self, events: StepEvents, losses: dict[str, float], lr: float | None
     ) -> dict[str, Any]:
         record: dict[str, Any] = {"event": "widths", "step": events.step}
-        record.update(width_facts(self._session))
+        record.update(self.facts())
         record.update(lr=lr, losses=losses)
         record.update({k: v for k, v in events.as_dict().items() if k != "step"})
         return record
 
 
-def width_facts(session: Session) -> dict[str, Any]:
-    """Return the learned widths (real-valued and integer) and their hardware loss, or nothing."""
-    if session.binding is None:
-        return {}
-    controller = session.binding.controller
-    bits = controller.bits
-    return {"real": controller.real, "bits": bits, "hard_loss": controller.hard_cost(bits)}
+def _log_every(session: Session, adaqat: AdaqatConfig) -> int:
+    """Return the steps between two logged probes: about twenty of them per epoch.
+
+    Widths that are probed in turn all get theirs, so the probes between two records and the
+    turns of a round have no common divisor.
+    """
+    probes = max(1, session.schedule.steps_per_epoch // adaqat.probe_every)
+    stride = max(1, probes // _LOGGED_PROBES_PER_EPOCH)
+    if session.binding is not None and adaqat.probes_per_step is not None:
+        turns = math.ceil(len(session.binding.controller.widths) / adaqat.probes_per_step)
+        while math.gcd(stride, turns) > 1:
+            stride += 1
+    return stride * adaqat.probe_every

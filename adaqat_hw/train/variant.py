@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Self
 
 from adaqat_hw.errors import ConfigError
-from adaqat_hw.schema import BitWidthPlan, RunConfig, digest_of
+from adaqat_hw.schema import PASSIVE_KEYS, BitWidthPlan, RunConfig, digest_of
 
 Mode = Literal["float", "adaqat", "uniform", "plan"]
 
@@ -65,9 +65,10 @@ def config_digest(config: RunConfig, variant: Variant) -> str:
     """Return the digest of everything that decides a training's outcome.
 
     Sections that the training does not read (build, compare, quant in full precision, adaqat
-    unless the widths are learned) are left out, so that changing them asks for no new training.
+    unless the widths are learned) are left out, so that changing them asks for no new training;
+    so are the device and what only shows a training.
     """
-    body = config.model_dump(mode="json")
+    body = config.model_dump(mode="json", exclude=PASSIVE_KEYS)
     sections = ["seed", "network", "data", "train"]
     if variant.mode != "float":
         sections.append("quant")

@@ -44,13 +44,23 @@ def test_every_network_has_a_cost(cli, network):
     assert status == 0
     assert body["bitops"] == sum(row["bitops"] for row in body["layers"])
     for row in body["layers"]:
-        assert row["bitops"] == row["macs"] * row["weight_bits"] * row["act_bits"]
+        product = row["weights"] == 0
+        assert (row["weight_bits"] is None) == product == (row["second_act_bits"] is not None)
+        second = row["second_act_bits"] if product else row["weight_bits"]
+        assert row["bitops"] == row["macs"] * second * row["act_bits"]
 
 
 def test_cost_prints_a_table(cli):
     status, out, _ = cli("cost", "mlp")
     assert status == 0
     assert "BitOPs" in out
+
+
+def test_cost_of_a_product_of_activations_has_no_weight_width(cli):
+    _, out, _ = cli("cost", "vit", "--bits", "3/4")
+    row = next(line for line in out.splitlines() if "blocks.0.attention.scores" in line)
+    assert "-/4x4" in row
+    assert "3/4" in next(line for line in out.splitlines() if "blocks.0.attention.k" in line)
 
 
 @pytest.mark.parametrize(

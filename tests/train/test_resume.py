@@ -44,31 +44,46 @@ def _outcome(folder: Path) -> tuple[dict[str, Tensor], str, str]:
     )
 
 
-_CASES = [
-    ("float", "network", {}),
-    ("w3a3", "network", {}),
-    ("learned", "network", {}),
-    ("learned", "layer", {"gradient_ema": 0.5, "probe_every": 2}),
-]
+_LAYER = {"granularity": "layer"}
+_CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "float": ("float", {}, {}),
+    "uniform": ("w3a3", {}, {}),
+    "learned": ("learned", {}, {}),
+    "averaged": ("learned", {**_LAYER, "gradient_ema": 0.5, "probe_every": 2}, {}),
+    "in turn": ("learned", {**_LAYER, "probes_per_step": 1, "probe_samples": 8}, {}),
+    "to BitOPs": ("learned", {**_LAYER, "budget_bitops": 90_000}, {}),
+    "to compression": ("learned", {"budget_compression": 4.8, "hysteresis": 0.1}, {}),
+    "warm-up": ("w3a3", {}, {"lr_warmup_epochs": 1.5, "optimizer": "adamw", "lr": 0.01}),
+    "taught": ("learned", {}, {"teacher": "float"}),
+}
 
 
-@pytest.mark.parametrize(("name", "granularity", "adaqat"), _CASES)
-def test_stopping_anywhere_changes_no_bit(
-    make_config: Make, tmp_path: Path, name: str, granularity: str, adaqat: dict[str, Any]
-) -> None:
-    config = make_config(adaqat={"granularity": granularity, **adaqat})
+@pytest.mark.parametrize("case", _CASES)
+def test_stopping_anywhere_changes_no_bit(make_config: Make, tmp_path: Path, case: str) -> None:
+    name, adaqat, training = _CASES[case]
+    config = make_config(adaqat=adaqat, train=training)
     variant = Variant.named(name)
+    teacher = None
+    if config.train.teacher is not None:
+        train(make_config(train={"epochs": 1}), Variant.named("float"), tmp_path / "float")
+        teacher = tmp_path / "float" / "checkpoint.pt"
     whole = tmp_path / "whole"
-    result = train(config, variant, whole)
+    result = train(config, variant, whole, teacher_checkpoint=teacher)
     weights, log, plan = _outcome(whole)
     # Six steps an epoch: inside the first, inside the second, at the very end of the third.
     for number, stops in enumerate([[(3, "step")], [(9, "step"), (15, "step"), (18, "epoch")]]):
         folder = tmp_path / f"stopped{number}"
         for step, event in stops:
             with pytest.raises(Stopped):
-                train(config, variant, folder, progress=_stop_at(step, event))
+                train(
+                    config,
+                    variant,
+                    folder,
+                    progress=_stop_at(step, event),
+                    teacher_checkpoint=teacher,
+                )
             assert not (folder / "result.json").exists()
-        again = train(config, variant, folder)
+        again = train(config, variant, folder, teacher_checkpoint=teacher)
         other_weights, other_log, other_plan = _outcome(folder)
         assert _same(weights, other_weights)
         assert (other_log, other_plan) == (log, plan)
@@ -113,6 +128,17 @@ def test_an_interrupt_leaves_a_checkpoint_to_go_on_from(make_config: Make, tmp_p
     config, variant = make_config(), Variant.named("w4a4")
     with pytest.raises(KeyboardInterrupt):
         train(config, variant, tmp_path, progress=_stop_at(9, "step", KeyboardInterrupt))
+    epochs: list[int] = []
+    train(config, variant, tmp_path, progress=lambda r: epochs.append(r.get("epoch", 0)))
+    assert min(e for e in epochs if e) == 2
+
+
+def test_a_training_goes_on_where_it_runs_otherwise(make_config: Make, tmp_path: Path) -> None:
+    """Device, worker processes and TensorBoard decide no outcome, so they may change."""
+    variant = Variant.named("w4a4")
+    with pytest.raises(Stopped):
+        train(make_config(), variant, tmp_path, progress=_stop_at(9, "step"))
+    config = make_config(train={"device": "cpu"}, data={"workers": 1})
     epochs: list[int] = []
     train(config, variant, tmp_path, progress=lambda r: epochs.append(r.get("epoch", 0)))
     assert min(e for e in epochs if e) == 2

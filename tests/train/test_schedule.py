@@ -41,3 +41,26 @@ def test_a_warm_up_that_reaches_the_freeze_is_refused() -> None:
 def test_one_sample_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"has 1 samples; batch norm needs at least 2"):
         make_schedule(TrainConfig(), 1)
+
+
+def test_the_learning_rate_rises_before_it_falls() -> None:
+    train = TrainConfig(epochs=10, batch_size=10, lr=0.5, lr_warmup_epochs=1.5)
+    schedule = make_schedule(train, 40)
+    rates = [schedule.lr_at(s) for s in range(40)]
+    assert rates[:6] == pytest.approx([0.5 * (s + 1) / 6 for s in range(6)])
+    assert rates[5] == rates[6] == max(rates)
+    assert rates[6:] == sorted(rates[6:], reverse=True)
+    assert schedule.lr_at(40) == pytest.approx(0, abs=1e-12)
+    assert schedule.lr_at(23) == pytest.approx(0.25)  # half of what is left
+
+
+def test_a_rise_over_the_whole_training_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"lr_warmup_epochs = 2\.0 takes all of 2 epochs; lower"):
+        make_schedule(TrainConfig(epochs=2, lr_warmup_epochs=2), 1000)
+
+
+def test_the_learning_phase_goes_from_0_to_1() -> None:
+    adaqat = AdaqatConfig(warmup_epochs=2, freeze_at=0.5)
+    schedule = make_schedule(TrainConfig(epochs=10, batch_size=10), 40, adaqat)
+    fractions = [schedule.learned_fraction(s) for s in (0, 8, 14, 20, 39)]
+    assert fractions == [0, 0, 0.5, 1, 1]

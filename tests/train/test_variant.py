@@ -38,6 +38,10 @@ def test_the_digest_ignores_what_training_does_not_read() -> None:
     other_lambda = _config(adaqat={"hardware_lambda": 0.9})
     assert config_digest(base, uniform) == config_digest(other_lambda, uniform)
     assert config_digest(base, learned) != config_digest(other_lambda, learned)
+    elsewhere = _config(
+        train={"device": "cpu", "tensorboard": True}, data={"name": "digits", "workers": 2}
+    )
+    assert config_digest(base, learned) == config_digest(elsewhere, learned)
 
 
 @pytest.mark.parametrize(
@@ -45,6 +49,8 @@ def test_the_digest_ignores_what_training_does_not_read() -> None:
     [
         {"seed": 1},
         {"train": {"epochs": 3}},
+        {"train": {"precision": "bfloat16"}},
+        {"train": {"teacher": "float"}},
         {"quant": {"ends": "learned"}},
         {"data": {"name": "x"}},
     ],

@@ -1,0 +1,96 @@
+"""What a training leaves behind when it has ended: weights, plan and record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from adaqat_hw import __version__
+from adaqat_hw.schema import BitWidthPlan, BudgetResult, RunConfig, TrainResult
+from adaqat_hw.tools import package_versions
+from adaqat_hw.train.accuracy import Accuracy
+from adaqat_hw.train.checkpoint import save
+from adaqat_hw.train.session import Session
+from adaqat_hw.train.variant import Variant
+
+
+@dataclass(frozen=True)
+class Final:
+    """Accuracy before and after the last recalibration of batch norm (None: there was none)."""
+
+    before: Accuracy | None
+    after: Accuracy
+
+
+def write_result(
+    session: Session,
+    config: RunConfig,
+    variant: Variant,
+    folder: Path,
+    *,
+    digest: str,
+    dataset: str,
+    final: Final,
+    seconds: float,
+) -> TrainResult:
+    """Write ``checkpoint.pt``, ``plan.json`` (not in full precision) and ``result.json``."""
+    save(folder / "checkpoint.pt", dict(session.net.state_dict()))
+    plan = _plan(session, variant)
+    if plan is not None:
+        plan.write(folder / "plan.json")
+    result = TrainResult(
+        network=session.spec.name,
+        dataset=dataset,
+        mode=variant.mode,
+        config_digest=digest,
+        seed=config.seed,
+        epochs=session.epoch,
+        steps=session.step,
+        accuracy=final.after.top1,
+        accuracy_before_recalibration=final.before.top1 if final.before else None,
+        test_samples=final.after.samples,
+        plan="plan.json" if plan is not None else None,
+        plan_digest=plan.digest() if plan is not None else None,
+        checkpoint="checkpoint.pt",
+        log="log.jsonl",
+        frozen_at=_frozen_at(session),
+        seconds=seconds,
+        tool_versions={**package_versions("torch", "brevitas", "numpy"), "adaqat-hw": __version__},
+        accuracy_top5=final.after.top5,
+        budget=budget_result(session),
+        device=session.world.device.type,
+        processes=session.world.size,
+    )
+    result.write(folder / "result.json")
+    return result
+
+
+def budget_result(session: Session) -> BudgetResult | None:
+    """Return how learning to a budget ended, None where there was no budget."""
+    outcome = session.binding.outcome() if session.binding else None
+    if outcome is None:
+        return None
+    return BudgetResult(
+        kind=outcome.kind,
+        budget=outcome.budget,
+        reached=outcome.reached,
+        met=outcome.met,
+        sentence=outcome.sentence,
+    )
+
+
+def _plan(session: Session, variant: Variant) -> BitWidthPlan | None:
+    net = session.quantized
+    if net is None:
+        return None
+    if variant.mode == "adaqat":
+        return net.plan("adaqat")
+    return net.plan("manual" if variant.plan is not None else "uniform")
+
+
+def _frozen_at(session: Session) -> dict[str, int | None]:
+    if session.binding is None:
+        return {}
+    controller, end = session.binding.controller, session.schedule.steps
+    frozen = controller.frozen
+    return {name: s if (s := frozen[name]) < end else None for name in controller.widths}
