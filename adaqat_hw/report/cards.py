@@ -27,8 +27,8 @@ def cards(run: RunReport) -> list[Card]:
     main = run.main
     if main is None:
         return []
-    made = [_accuracy(run, main), _work(run, main), _weights(main), _area(run, main), _dsp(main)]
-    made += [_timing(main), _latency(main), _check(main)]
+    made = [_accuracy(run, main), _work(run, main), _weights(main), _budget(main)]
+    made += [_area(run, main), _dsp(main), _timing(main), _latency(main), _check(main)]
     return [card for card in made if card is not None]
 
 
@@ -60,6 +60,17 @@ def _weights(main: PlanReport) -> Card | None:
     if inner is None:
         return Card("weights smaller", times(total), "against 32 bits", "all layers")
     return Card("weights smaller", times(inner), f"{times(total)} over all layers", "inner layers")
+
+
+def _budget(main: PlanReport) -> Card | None:
+    budget = main.budget
+    if budget is None:
+        return None
+    form = short if budget.kind == "bitops" else times
+    what = "BitOPs budget" if budget.kind == "bitops" else "compression budget"
+    beside = f"{form(budget.reached)} where {form(budget.budget)} was asked for"
+    value = "met" if budget.met else "MISSED"
+    return Card(what, value, beside, "counted from the plan", bad=not budget.met)
 
 
 def _area(run: RunReport, main: PlanReport) -> Card | None:

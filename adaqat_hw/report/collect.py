@@ -8,8 +8,9 @@ from pathlib import Path
 from adaqat_hw.cost import bitops, weight_compression
 from adaqat_hw.errors import ConfigError, ReportError
 from adaqat_hw.report.builds import choose, describe, read_build, setting
+from adaqat_hw.report.history import history, width_paths
 from adaqat_hw.report.model import FLOAT, LEARNED, BuildReport, PlanReport, RunReport
-from adaqat_hw.report.records import newest, read_if_there, read_log, width_paths
+from adaqat_hw.report.records import newest, read_if_there, read_log
 from adaqat_hw.run import RunDirectory
 from adaqat_hw.schema import BitWidthPlan, NetworkSpec, QonnxArtifact, RunConfig, TrainResult
 
@@ -79,6 +80,7 @@ def _plan(
     train = read_if_there(TrainResult, folder / "result.json")
     spec = read_if_there(NetworkSpec, folder / "spec.json")
     plan = read_if_there(BitWidthPlan, folder / "plan.json") if variant != FLOAT else None
+    rows = read_log(folder / "log.jsonl")
     made = PlanReport(
         variant=variant,
         train=train,
@@ -86,7 +88,8 @@ def _plan(
         spec=spec,
         artifact=artifact,
         build=build,
-        widths=width_paths(read_log(folder / "log.jsonl"), train.frozen_at if train else {}),
+        widths=width_paths(rows, train.frozen_at if train else {}),
+        history=history(rows),
         written=newest([folder / "result.json"]),
     )
     if spec is None or plan is None:

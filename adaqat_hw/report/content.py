@@ -22,9 +22,10 @@ def plan_label(plan: PlanReport) -> str:
     """Return the plan's name with its widths: ``learned (2-8 / 3-8)``."""
     if plan.plan is None or not plan.plan.layers:
         return plan.variant
-    weights = [row.weight_bits for row in plan.plan.layers]
+    weights = [row.weight_bits for row in plan.plan.layers if row.weight_bits is not None]
     acts = [row.act_bits for row in plan.plan.layers]
-    return f"{_span(weights)} / {_span(acts)}"
+    acts += [bits for row in plan.plan.layers if (bits := row.second_act_bits) is not None]
+    return f"{_span(weights) if weights else '-'} / {_span(acts)}"
 
 
 def _span(bits: Sequence[int]) -> str:
@@ -34,16 +35,27 @@ def _span(bits: Sequence[int]) -> str:
 
 def plans_table(run: RunReport) -> Table:
     """Compare the plans: accuracy, BitOPs, compression, area, fit."""
-    columns = (
+    top5 = any(p.train and p.train.accuracy_top5 is not None for p in run.plans)
+    columns: tuple[Column, ...] = (
         Column("plan", numeric=False),
         Column("W / A bits", numeric=False),
         Column("top-1", "test split"),
         Column("BitOPs", "per frame"),
         Column("weights smaller", "inner layers"),
-        *(Column(head, SYNTH) for head in SHOWN.values()),
-        Column("cycles / frame", "simulated"),
-        Column("board", SYNTH, numeric=False),
     )
+    if run.hardware:
+        columns += tuple(Column(head, SYNTH) for head in SHOWN.values())
+        columns += (
+            Column("cycles / frame", "simulated"),
+            Column("board", SYNTH, numeric=False),
+        )
+    else:
+        columns += (
+            Column("weights smaller", "all layers"),
+            Column("test samples"),
+            Column("training", "seconds"),
+        )
+        columns += (Column("top-5", "test split"),) if top5 else ()
     rows = []
     for plan in run.plans:
         blank = plan.variant == "float"
@@ -56,6 +68,9 @@ def plans_table(run: RunReport) -> Table:
             _or_dash(blank, figure(plan.bitops.total if plan.bitops else None, short)),
             _or_dash(blank, figure(inner, times)),
         ]
+        if not run.hardware:
+            rows.append((*cells, *_training_cells(plan, blank, top5)))
+            continue
         for name in SHOWN:
             value = plan.build.total(SYNTH, name) if plan.build else None
             cells.append(_or_dash(blank, figure(value, count, title=_share(plan, name))))
@@ -64,12 +79,25 @@ def plans_table(run: RunReport) -> Table:
         cells.append(_or_dash(blank, fit_cell(plan)))
         rows.append(tuple(cells))
     main = run.main.build if run.main else None
-    note = f"Build asked for: {describe(main)}." if main else ""
+    note = "" if run.hardware else "Nothing of this run was built, so there is no hardware to show."
+    note = f"Build asked for: {describe(main)}." if main else note
     return Table("plans", "Plans compared", columns, tuple(rows), note)
 
 
+def _training_cells(plan: PlanReport, blank: bool, top5: bool) -> list[Cell]:
+    total, train = plan.compression.total if plan.compression else None, plan.train
+    cells = [
+        _or_dash(blank, figure(total, times)),
+        figure(train.test_samples if train else None, count),
+        figure(train.seconds if train else None, count),
+    ]
+    if top5:
+        cells.append(figure(train.accuracy_top5 if train else None, lambda v: percent(v, 2)))
+    return cells
+
+
 def _or_dash(blank: bool, cell: Cell) -> Cell:
-    return Cell("-", title="full precision is not built") if blank else cell
+    return Cell("-", title="not for full precision") if blank else cell
 
 
 def used(plan: PlanReport, stage: Stage = SYNTH) -> dict[str, float | None] | None:
@@ -157,48 +185,65 @@ def _loud_percent(share: float | None) -> str:
     return f"{percent(share)} OVER"
 
 
-def layers_table(plan: PlanReport) -> Table:
-    """The main plan layer by layer: widths, work, folding, area."""
+def layers_table(plan: PlanReport, hardware: bool = True) -> Table:
+    """The main plan layer by layer: widths, work and, with ``hardware``, folding and area."""
     build, made = plan.build, plan.plan
-    columns = (
+    columns: tuple[Column, ...] = (
         Column("layer", numeric=False),
         Column("kind", numeric=False),
         Column("W bits"),
         Column("A bits"),
         Column("BitOPs", "per frame"),
         Column("share", "of BitOPs"),
-        Column("MVAU in", numeric=False),
-        Column("PE"),
-        Column("SIMD"),
-        Column("bit-ops / cycle"),
-        Column("cycles", ESTIMATE),
-        *(Column(head, SYNTH) for head in SHOWN.values()),
     )
+    if hardware:
+        columns += (
+            Column("MVAU in", numeric=False),
+            Column("PE"),
+            Column("SIMD"),
+            Column("bit-ops / cycle"),
+            Column("cycles", ESTIMATE),
+            *(Column(head, SYNTH) for head in SHOWN.values()),
+        )
     rows = []
     kinds = {layer.name: layer.kind for layer in plan.spec.layers} if plan.spec else {}
     for row in made.layers if made else ():
         work = plan.bitops.per_layer.get(row.layer) if plan.bitops else None
         share = ratio(work, plan.bitops.total if plan.bitops else None)
+        area = [build.layer(SYNTH, row.layer, n) if build else None for n in SHOWN]
+        bill = [*_folding(plan, row), *(figure(value, count) for value in area)]
         rows.append(
             (
                 words(row.layer, title=f"reads {row.act}" if row.act else ""),
                 words(kinds.get(row.layer)),
-                figure(row.weight_bits, count),
-                figure(row.act_bits, count, title="signed" if row.act_signed else "unsigned"),
+                _weight_cell(row),
+                _act_cell(row),
                 figure(work, short, title=count(work)),
                 figure(share, percent),
-                *_folding(plan, row),
-                *(
-                    figure(build.layer(SYNTH, row.layer, name) if build else None, count)
-                    for name in SHOWN
-                ),
+                *(bill if hardware else ()),
             )
         )
     note = (
         "A layer's area is of everything built for it: MVAU, thresholds, sliding window, weight "
         "memory and FIFOs."
     )
+    note = note if hardware else ""
     return Table("layers", f"Layers of {plan.variant}", columns, tuple(rows), note)
+
+
+def _weight_cell(row: LayerBits) -> Cell:
+    if row.weight_bits is None:
+        return Cell("-", title="a product of two activations has no weights")
+    return figure(row.weight_bits, count)
+
+
+def _act_cell(row: LayerBits) -> Cell:
+    signs = ["signed" if row.act_signed else "unsigned"]
+    if row.second_act_bits is None:
+        return figure(row.act_bits, count, title=signs[0])
+    signs.append("signed" if row.second_act_signed else "unsigned")
+    text = f"{row.act_bits} x {row.second_act_bits}"
+    return Cell(text, value=row.act_bits, title=f"{signs[0]} x {signs[1]} {row.second_act}")
 
 
 def _folding(plan: PlanReport, row: LayerBits) -> list[Cell]:
@@ -209,12 +254,12 @@ def _folding(plan: PlanReport, row: LayerBits) -> list[Cell]:
         return [words(None) for _ in range(5)]
     pe, simd = (node.attributes.get(k) for k in ("PE", "SIMD"))
     pe, simd = (v if isinstance(v, int) else None for v in (pe, simd))
-    rate = None if pe is None or simd is None else pe * simd * row.weight_bits * row.act_bits
+    rate = None if pe is None or simd is None else pe * simd * row.second_bits * row.act_bits
     return [
         words(f"{node.impl.upper()}s" if node.impl else None, title=node.impl_reason),
         figure(pe, count),
         figure(simd, count),
-        figure(rate, count, title=f"PE {pe} x SIMD {simd} x {row.weight_bits} x {row.act_bits}"),
+        figure(rate, count, title=f"PE {pe} x SIMD {simd} x {row.second_bits} x {row.act_bits}"),
         figure(node.cycles, count),
     ]
 

@@ -3,46 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from adaqat_hw.report.content import ESTIMATE, SYNTH
 from adaqat_hw.report.fits import FIT_STAGE, FitReport, Point
-from adaqat_hw.report.model import FLOAT, LEARNED, STAGES, PlanReport, RunReport, WidthPath
-from adaqat_hw.report.svg import INK, MUTED, SERIES, style, to_svg
+from adaqat_hw.report.model import FLOAT, LEARNED, STAGES, PlanReport, RunReport
+from adaqat_hw.report.sheet import WIDE, Figure, Sheet, layer_ticks, legend, room
+from adaqat_hw.report.svg import INK, MUTED, SERIES, style
 from adaqat_hw.report.text import clean, count, percent, short
 
-# Inches. All figures are equally wide, so that their type is equally large on the page.
-_WIDE = 9.4
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A drawn figure: file stem, what it shows, and its SVG."""
-
-    key: str
-    caption: str
-    svg: str
-
-
-class _Sheet:
-    """A matplotlib figure with hover texts, without pyplot's global state."""
-
-    def __init__(self, width: float, height: float, columns: int = 1, **options: Any) -> None:
-        from matplotlib.figure import Figure as Canvas
-
-        self.canvas = Canvas(figsize=(width, height), layout="constrained")
-        axes = self.canvas.subplots(1, columns, squeeze=False, **options)
-        self.axes: list[Any] = list(axes[0])
-        self._titles: dict[str, str] = {}
-
-    def tip(self, artist: Any, text: str) -> None:
-        gid = f"tip{len(self._titles)}"
-        artist.set_gid(gid)
-        self._titles[gid] = text
-
-    def svg(self) -> str:
-        return to_svg(self.canvas, self._titles)
+# Operands of a layer; a product of two activations has the first and the last in this order.
+_OPERANDS = ("weights", "activations", "second activations of a product")
 
 
 def accuracy_cost(runs: Sequence[RunReport]) -> Figure | None:
@@ -59,7 +30,7 @@ def accuracy_cost(runs: Sequence[RunReport]) -> Figure | None:
         return None
     several = len(runs) > 1
     with style("accuracy-cost"):
-        sheet = _Sheet(_WIDE, 3.4, len(panels), sharey=True)
+        sheet = Sheet(WIDE, 3.4, len(panels), sharey=True)
         floats = [f.accuracy for r in runs if (f := r.plan(FLOAT)) and f.accuracy is not None]
         for axis, (label, listed) in zip(sheet.axes, panels, strict=True):
             for run, plan, cost in listed:
@@ -100,7 +71,7 @@ def accuracy_cost(runs: Sequence[RunReport]) -> Figure | None:
         sheet.axes[0].set_ylabel("top-1, test split (%)")
         if several:
             names = [(run.name, SERIES[i % len(SERIES)]) for i, run in enumerate(runs)]
-            _legend(sheet.axes[-1], names[:6])
+            legend(sheet.axes[-1], names[:6])
         caption = f"Accuracy against {' and against '.join(label for label, _ in panels)}."
         caption += " A diamond is the learned plan, a dot any other." if several else ""
         return Figure("accuracy-cost", caption, sheet.svg())
@@ -119,119 +90,31 @@ def _plain_log(axis: Any) -> None:
 
 
 def widths(plan: PlanReport) -> Figure | None:
-    """Weight and activation bits of every layer, in network order."""
+    """Widths of both operands of every layer, in network order."""
     rows = plan.plan.layers if plan.plan else ()
     if not rows:
         return None
+    crowded = len(rows) > 24
     with style("widths"):
-        sheet = _Sheet(_WIDE, 2.6)
+        sheet = Sheet(WIDE, 3.4 if crowded else 2.6)
         axis = sheet.axes[0]
         for i, row in enumerate(rows):
-            pairs = ((-0.2, row.weight_bits, "weights"), (0.2, row.act_bits, "activations"))
-            for j, (offset, bits, kind) in enumerate(pairs):
-                bar = axis.bar(i + offset, bits, 0.36, color=SERIES[j])[0]
-                sheet.tip(bar, f"{row.layer}: {kind} {bits} bits")
+            second = 0 if row.weight_bits is not None else 2
+            pairs = ((-0.2, row.second_bits, second), (0.2, row.act_bits, 1))
+            for offset, bits, kind in pairs:
+                bar = axis.bar(i + offset, bits, 0.36, color=SERIES[kind])[0]
+                sheet.tip(bar, f"{row.layer}: {_OPERANDS[kind]} {bits} bits")
+                size = 5 if len(rows) > 40 else 6.5 if crowded else 8.5
                 axis.text(
-                    i + offset, bits, f"{bits}", ha="center", va="bottom", fontsize=8.5, color=INK
+                    i + offset, bits, f"{bits}", ha="center", va="bottom", fontsize=size, color=INK
                 )
-        _layer_ticks(axis, [row.layer for row in rows])
-        _room(axis, len(rows))
-        top = max(max(row.weight_bits, row.act_bits) for row in rows)
-        axis.set(ylabel="bits", ylim=(0, top * 1.18))
+        layer_ticks(axis, [row.layer for row in rows])
+        room(axis, len(rows))
+        axis.set(ylabel="bits", ylim=(0, max(max(r.second_bits, r.act_bits) for r in rows) * 1.22))
         axis.grid(False, axis="x")
-        _legend(axis, (("weights", SERIES[0]), ("activations", SERIES[1])))
+        products = any(row.weight_bits is None for row in rows)
+        legend(axis, [(_OPERANDS[i], SERIES[i]) for i in ((0, 1, 2) if products else (0, 1))])
         return Figure("widths", f"Bit-widths of {plan.variant}, layer by layer.", sheet.svg())
-
-
-def _layer_ticks(axis: Any, names: Sequence[str]) -> None:
-    short_names = [clean(name) if len(name) <= 18 else f"{clean(name)[:17]}…" for name in names]
-    tilt = len(names) > 8 or max(len(name) for name in short_names) > 8
-    axis.set_xticks(
-        range(len(names)),
-        short_names,
-        rotation=35 if tilt else 0,
-        ha="right" if tilt else "center",
-    )
-
-
-def _room(axis: Any, n: int) -> None:
-    """Leave air at both sides of few bars, so that they do not become walls."""
-    side = 0.6 + max(0.0, (6 - n) / 2)
-    axis.set_xlim(-side, n - 1 + side)
-
-
-def _legend(axis: Any, entries: Sequence[tuple[str, str]]) -> None:
-    from matplotlib.patches import Patch
-
-    axis.legend(
-        handles=[Patch(color=colour, label=label) for label, colour in entries],
-        loc="lower right",
-        bbox_to_anchor=(1, 1),
-        ncols=len(entries),
-        handlelength=0.9,
-        borderaxespad=0.2,
-    )
-
-
-def trajectories(plan: PlanReport) -> Figure | None:
-    """Real-valued widths over training steps, weights and activations, with freeze marks."""
-    groups: dict[str, list[WidthPath]] = {}
-    for path in plan.widths:
-        kind = "activations" if path.name.partition(":")[0].startswith("act") else "weights"
-        groups.setdefault(kind, []).append(path)
-    if not groups:
-        return None
-    with style("trajectories"):
-        sheet = _Sheet(_WIDE, 3.6, len(groups), sharey=True)
-        for axis, (kind, paths) in zip(sheet.axes, groups.items(), strict=True):
-            colours = _colours(len(paths))
-            for path, colour in zip(paths, colours, strict=True):
-                _trajectory(sheet, axis, path, colour)
-            axis.set(title=kind, xlabel="training step")
-            if len(paths) <= 8:
-                axis.legend(
-                    loc="upper center",
-                    bbox_to_anchor=(0.5, -0.16),
-                    ncols=min(4, len(paths)),
-                    handlelength=1.2,
-                )
-        sheet.axes[0].set_ylabel("real-valued width (bits)")
-        caption = (
-            "Learned widths before rounding up, over training steps. A dot is where a width froze; "
-            "the dashed line is the integer it froze to."
-        )
-        return Figure("trajectories", caption, sheet.svg())
-
-
-def _trajectory(sheet: _Sheet, axis: Any, path: WidthPath, colour: str) -> None:
-    name = path.name.partition(":")[2] or path.name
-    stop = len(path.steps)
-    if path.frozen_at is not None:
-        stop = sum(step <= path.frozen_at for step in path.steps) or 1
-    line = axis.plot(
-        path.steps[:stop], path.real[:stop], color=colour, label=clean(name).lstrip("_") or "?"
-    )[0]
-    end = path.bits[-1]
-    when = "not frozen before the end" if path.frozen_at is None else f"frozen at {path.frozen_at}"
-    why = f" by {path.frozen_by}" if path.frozen_by and path.frozen_at is not None else ""
-    shown = "" if end is None else f", {end} bits"
-    sheet.tip(line, f"{path.name}: {when}{why}{shown}")
-    if path.frozen_at is not None:
-        value = path.real[-1] if end is None else end
-        last = max(path.steps[-1], path.frozen_at)
-        axis.plot([path.frozen_at, last], [value, value], color=colour, lw=1, ls=(0, (3, 3)))
-        dot = axis.plot([path.frozen_at], [value], "o", color=colour, ms=5)[0]
-        sheet.tip(dot, f"{path.name}: {when}{why}{shown}")
-
-
-def _colours(n: int) -> list[str]:
-    if n <= len(SERIES):
-        return list(SERIES[:n])
-    import matplotlib as mpl
-    from matplotlib.colors import to_hex
-
-    ramp = mpl.colormaps["viridis"]
-    return [to_hex(ramp(0.12 + 0.72 * i / (n - 1))) for i in range(n)]
 
 
 def fit_figure(report: FitReport) -> Figure | None:
@@ -244,7 +127,7 @@ def fit_figure(report: FitReport) -> Figure | None:
     if not with_values:
         return None
     with style("fit"):
-        sheet = _Sheet(_WIDE, 3.8, len(with_values))
+        sheet = Sheet(WIDE, 3.8, len(with_values))
         names = list(dict.fromkeys((p.run, p.plan) for p in report.points))
         several = len({run for run, _ in names}) > 1
         for axis, (target, get) in zip(sheet.axes, with_values, strict=True):
@@ -315,7 +198,7 @@ def estimate_synthesis(plan: PlanReport) -> Figure | None:
     if not names:
         return None
     with style("estimate"):
-        sheet = _Sheet(_WIDE, 2.9)
+        sheet = Sheet(WIDE, 2.9)
         axis = sheet.axes[0]
         floor = 1.0
         for i, name in enumerate(names):
@@ -341,9 +224,9 @@ def estimate_synthesis(plan: PlanReport) -> Figure | None:
         axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
         axis.grid(False, axis="x")
         axis.tick_params(which="minor", length=0)
-        _layer_ticks(axis, names)
-        _room(axis, len(names))
-        _legend(axis, ((ESTIMATE, MUTED), (SYNTH, SERIES[0])))
+        layer_ticks(axis, names)
+        room(axis, len(names))
+        legend(axis, ((ESTIMATE, MUTED), (SYNTH, SERIES[0])))
         caption = (
             f"LUT of every layer of {plan.variant}: FINN's estimate beside synthesis (log scale)."
         )

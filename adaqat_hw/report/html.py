@@ -19,16 +19,17 @@ from adaqat_hw.report.content import (
     resources_table,
     simulation_table,
 )
-from adaqat_hw.report.figures import Figure
 from adaqat_hw.report.fit_tables import fits_table, points_table
 from adaqat_hw.report.fits import FitReport, verdict
 from adaqat_hw.report.model import RunReport
 from adaqat_hw.report.overview import runs_table
 from adaqat_hw.report.provenance import provenance_table, tools_table
 from adaqat_hw.report.say import findings
+from adaqat_hw.report.sheet import Figure
 from adaqat_hw.report.svg import for_page
 from adaqat_hw.report.tables import Cell, Column, Table
 from adaqat_hw.report.text import MISSING, MISSING_IN_WORDS, clean
+from adaqat_hw.report.width_table import widths_table
 
 Figures = dict[str, Figure]
 
@@ -59,10 +60,12 @@ def page(
         ]
     for i, (run, drawn) in enumerate(zip(reports, figures, strict=True)):
         parts.append(_run(run, drawn, f"r{i}"))
-    parts.append(_fit_section(fitted, shared))
+    if any(run.hardware for run in reports):
+        parts.append(_fit_section(fitted, shared))
     for run in reports:
         title = f"Provenance: {run.name}" if several else "Provenance"
-        tables = (tools_table(run), provenance_table(run), builds_table(run))
+        tables = [tools_table(run), provenance_table(run)]
+        tables += [builds_table(run)] if run.hardware else []
         parts.append(_section(title, *(_table(t) for t in tables)))
     title = " · ".join(run.name for run in reports)
     return _template("page.html").substitute(
@@ -104,17 +107,22 @@ def _run(run: RunReport, drawn: Figures, slug: str) -> str:
             "Accuracy against cost",
             _figure(drawn.get("accuracy-cost"), slug),
             _table(plans_table(run)),
-            _table(board_table(run)),
+            _table(board_table(run)) if run.hardware else "",
+            _figure(drawn.get("learning"), slug),
         ),
     ]
     if main is not None:
-        parts += [
+        keys = ("widths", "trajectories", "integers", "gradients", "steering")
+        parts.append(
             _section(
                 "Learned widths" if main.variant == "learned" else f"Widths of {main.variant}",
-                _figure(drawn.get("widths"), slug),
-                _figure(drawn.get("trajectories"), slug),
-                _table(layers_table(main)),
-            ),
+                *(_figure(drawn.get(key), slug) for key in keys),
+                _table(widths_table(main)) if main.widths else "",
+                _table(layers_table(main, run.hardware)),
+            )
+        )
+    if main is not None and run.hardware:
+        parts += [
             _section(
                 "FINN's estimate against synthesis",
                 _figure(drawn.get("estimate"), slug),
@@ -150,7 +158,10 @@ def _figure(figure: Figure | None, slug: str) -> str:
     if figure is None:
         return ""
     drawn = for_page(figure.svg, f"{slug}-{figure.key}", figure.caption)
-    return f"<figure>{drawn}<figcaption>{_text(figure.caption)}</figcaption></figure>"
+    body = f"<figure>{drawn}<figcaption>{_text(figure.caption)}</figcaption></figure>"
+    if figure.folded:
+        return f"<details><summary>{_text(figure.caption.split(',')[0])}</summary>{body}</details>"
+    return body
 
 
 def _card(card: Card) -> str:

@@ -47,6 +47,8 @@ def run_json(run: RunReport) -> dict[str, Any]:
         },
         "bitops": main.bitops.total if main and main.bitops else None,
         **_compression(main),
+        "budget": main.budget.model_dump(mode="json") if main and main.budget else None,
+        "learned_widths": _learned(main),
         "plan": _plan_rows(main),
         "verify": verify_json(main),
         "throughput": throughput_json(main.build if main else None),
@@ -77,6 +79,20 @@ def _compression(plan: PlanReport | None) -> dict[str, Any]:
     }
 
 
+def _learned(plan: PlanReport | None) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": path.name,
+            "initial": path.real[0],
+            "bits": path.bits[-1],
+            "flips": None if path.flips is None else len(path.flips),
+            "frozen_at": path.frozen_at,
+            "frozen_by": path.frozen_by,
+        }
+        for path in (plan.widths if plan else ())
+    ]
+
+
 def _plan_rows(plan: PlanReport | None) -> list[dict[str, Any]] | None:
     if plan is None or plan.plan is None:
         return None
@@ -86,6 +102,8 @@ def _plan_rows(plan: PlanReport | None) -> list[dict[str, Any]] | None:
             "weight_bits": row.weight_bits,
             "act_bits": row.act_bits,
             "act_signed": row.act_signed,
+            "second_act_bits": row.second_act_bits,
+            "second_act_signed": row.second_act_signed,
             "bitops": plan.bitops.per_layer.get(row.layer) if plan.bitops else None,
         }
         for row in plan.plan.layers
@@ -134,6 +152,7 @@ def _plan_json(plan: PlanReport) -> dict[str, Any]:
     return {
         "plan": plan.variant,
         "accuracy": plan.accuracy,
+        "accuracy_top5": plan.train.accuracy_top5 if plan.train else None,
         "test_samples": plan.train.test_samples if plan.train else None,
         "bitops": plan.bitops.total if plan.bitops else None,
         **_compression(plan),

@@ -23,6 +23,7 @@ from adaqat_hw.report.overview import runs_table
 from adaqat_hw.report.say import findings
 from adaqat_hw.report.tables import Cell, Column, Table
 from adaqat_hw.report.text import MISSING, MISSING_IN_WORDS, clean
+from adaqat_hw.report.width_table import widths_table
 
 
 def to_markdown(reports: Sequence[RunReport], fitted: FitReport | None = None) -> str:
@@ -31,8 +32,9 @@ def to_markdown(reports: Sequence[RunReport], fitted: FitReport | None = None) -
     for run in reports:
         parts += _run(run)
     made = fitted or fit_runs(reports)
-    parts += ["## BitOPs against area", *(f"{_text(line)}\n" for line in verdict(made))]
-    parts += [_table(fits_table(made)), _table(points_table(made))]
+    if any(run.hardware for run in reports):
+        parts += ["## BitOPs against area", *(f"{_text(line)}\n" for line in verdict(made))]
+        parts += [_table(fits_table(made)), _table(points_table(made))]
     parts.append(f"{MISSING}: {MISSING_IN_WORDS}.")
     return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
 
@@ -47,10 +49,16 @@ def _run(run: RunReport) -> list[str]:
     ]
     parts += shouts
     parts += [f"> **Warning:** {_text(line)}" for line in run.warnings]
-    tables = [plans_table(run), board_table(run)]
-    if run.main is not None:
-        tables += [layers_table(run.main), estimate_table(run.main), simulation_table(run.main)]
-    parts += [_table(table) for table in (*tables, resources_table(run), builds_table(run))]
+    main, tables = run.main, [plans_table(run)]
+    if run.hardware:
+        tables.append(board_table(run))
+    if main is not None:
+        tables += [widths_table(main)] if main.widths else []
+        tables.append(layers_table(main, run.hardware))
+    if run.hardware:
+        tables += [estimate_table(main), simulation_table(main)] if main is not None else []
+        tables += [resources_table(run), builds_table(run)]
+    parts += [_table(table) for table in tables]
     if run.missing:
         parts += ["## Missing", "\n".join(f"- {_text(line)}" for line in run.missing)]
     tools = (f"- {_text(tool)} {_text(', '.join(v))}" for tool, v in tool_versions(run).items())

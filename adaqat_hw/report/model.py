@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from adaqat_hw.cost import BitOps, WeightCompression
+from adaqat_hw.report.history import History, WidthPath
 from adaqat_hw.schema import (
     BitWidthPlan,
     Board,
+    BudgetResult,
     BuildRequest,
     BuildResult,
     HardwareGraph,
@@ -78,18 +80,6 @@ class SideBuild:
 
 
 @dataclass(frozen=True)
-class WidthPath:
-    """Trajectory of one learned width: real values, integer widths, where it froze."""
-
-    name: str
-    steps: tuple[int, ...]
-    real: tuple[float, ...]
-    bits: tuple[int | None, ...]
-    frozen_at: int | None = None
-    frozen_by: str | None = None
-
-
-@dataclass(frozen=True)
 class PlanReport:
     """One variant of a run: its training, plan, export and build."""
 
@@ -102,12 +92,18 @@ class PlanReport:
     bitops: BitOps | None = None
     compression: WeightCompression | None = None
     widths: tuple[WidthPath, ...] = ()
+    history: History = field(default_factory=History)
     written: str | None = None
 
     @property
     def accuracy(self) -> float | None:
         """Top-1 fraction on the test split."""
         return None if self.train is None else self.train.accuracy
+
+    @property
+    def budget(self) -> BudgetResult | None:
+        """What the plan was asked for and what it reached, as training recorded it."""
+        return None if self.train is None else self.train.budget
 
 
 @dataclass(frozen=True)
@@ -137,6 +133,11 @@ class RunReport:
         learned = self.plan(LEARNED)
         built = [p for p in self.quantized if p.build is not None]
         return learned or next(iter((*built, *self.quantized)), None)
+
+    @property
+    def hardware(self) -> bool:
+        """Whether anything was built."""
+        return any(p.build is not None for p in self.plans) or bool(self.side_builds)
 
     @property
     def board(self) -> Board | None:

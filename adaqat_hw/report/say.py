@@ -13,8 +13,10 @@ def findings(run: RunReport) -> list[str]:
     main = run.main
     if main is None:
         full = run.plan(FLOAT)
-        return [f"Full precision reaches {percent(full.accuracy, 2)}."] if full else []
-    said = [_accuracy(run, main), _work(run, main), _area(run, main), _timing(main), _check(main)]
+        known = full is not None and full.accuracy is not None
+        return [f"Full precision reaches {percent(full.accuracy, 2)}."] if full and known else []
+    said = [_accuracy(run, main), _work(run, main), main.budget.sentence if main.budget else ""]
+    said += [_area(run, main), _timing(main), _check(main)]
     return [sentence for sentence in said if sentence]
 
 
@@ -34,7 +36,7 @@ def _accuracy(run: RunReport, main: PlanReport) -> str:
         return ""
     text = (
         f"{main.variant} reaches {percent(main.accuracy, 2)} top-1 on "
-        f"{main.train.test_samples:,} test images"
+        f"{main.train.test_samples:,} test samples"
     )
     full = run.plan(FLOAT)
     if full is None or full.accuracy is None:

@@ -17,11 +17,23 @@ from adaqat_hw.report.text import clean
 
 INK, MUTED, GRID = "#1c2430", "#647083", "#dfe4ea"
 SERIES = ("#2463b8", "#c2571a", "#2c8a57", "#8a4bb0", "#b0354f", "#5b6b1f", "#1f8a9c", "#9c6a1f")
+# From 1 to 8 bits.
+BITS = (
+    "#f3e9c9",
+    "#f6d58a",
+    "#f0b35c",
+    "#de8a4e",
+    "#bf6257",
+    "#934a6b",
+    "#623b76",
+    "#38306b",
+)
 PAGE_COLOURS = {
     INK: "--ink",
     MUTED: "--muted",
     GRID: "--line",
     **{colour: f"--s{i}" for i, colour in enumerate(SERIES, start=1)},
+    **{colour: f"--b{i}" for i, colour in enumerate(BITS, start=1)},
 }
 _STYLE: Any = {
     "svg.fonttype": "none",

@@ -39,7 +39,8 @@ def render(reports: Sequence[RunReport]) -> Group:
     parts: list[RenderableType] = [_rich(runs_table(reports))] if len(reports) > 1 else []
     for run in reports:
         parts += _run(run)
-    parts += _fits(fit_runs(reports))
+    if any(run.hardware for run in reports):
+        parts += _fits(fit_runs(reports))
     parts.append(Text(f"{MISSING}: {MISSING_IN_WORDS}; yosys_synth is not Vivado.", style="dim"))
     return Group(*parts)
 
@@ -77,12 +78,15 @@ def _run(run: RunReport) -> list[RenderableType]:
     for plan in run.quantized:
         parts += _shout(plan)
     parts.append(_rich(plans_table(run)))
-    parts.append(_rich(board_table(run)))
+    if run.hardware:
+        parts.append(_rich(board_table(run)))
     if run.main is not None:
-        parts.append(_rich(layers_table(run.main)))
+        parts.append(_rich(layers_table(run.main, run.hardware)))
+    if run.main is not None and run.hardware:
         parts.append(_rich(estimate_table(run.main, _BRIEF)))
         parts.append(_rich(simulation_table(run.main)))
-    parts.append(_rich(resources_table(run)))
+    if run.hardware:
+        parts.append(_rich(resources_table(run)))
     parts += [Text(f"missing: {clean(line)}", style="yellow") for line in run.missing]
     return parts
 

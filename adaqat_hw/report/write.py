@@ -8,22 +8,28 @@ from pathlib import Path
 
 from adaqat_hw.errors import ConfigError
 from adaqat_hw.report.collect import collect
-from adaqat_hw.report.figures import (
-    Figure,
-    accuracy_cost,
-    estimate_synthesis,
-    fit_figure,
-    trajectories,
-    widths,
-)
+from adaqat_hw.report.course_figures import learning, steering
+from adaqat_hw.report.figures import accuracy_cost, estimate_synthesis, fit_figure, widths
 from adaqat_hw.report.fits import FitReport, fit_runs
 from adaqat_hw.report.html import Figures, page
 from adaqat_hw.report.json_out import to_json
 from adaqat_hw.report.markdown import to_markdown
 from adaqat_hw.report.model import RunReport
+from adaqat_hw.report.sheet import Figure
+from adaqat_hw.report.width_figures import gradients, integers, trajectories
 from adaqat_hw.schema import write_atomic
 
-_KEYS = ("accuracy-cost", "widths", "trajectories", "estimate", "fit")
+_KEYS = (
+    "accuracy-cost",
+    "learning",
+    "widths",
+    "trajectories",
+    "integers",
+    "gradients",
+    "steering",
+    "estimate",
+    "fit",
+)
 
 
 def write_report(runs: Sequence[Path], out_dir: Path) -> list[Path]:
@@ -67,9 +73,10 @@ def write_report(runs: Sequence[Path], out_dir: Path) -> list[Path]:
 
 def _draw(run: RunReport) -> Figures:
     main = run.main
-    drawn: list[Figure | None] = [accuracy_cost([run])]
+    drawn: list[Figure | None] = [accuracy_cost([run]), learning(run)]
     if main is not None:
-        drawn += [widths(main), trajectories(main), estimate_synthesis(main)]
+        drawn += [widths(main), trajectories(main), integers(main), gradients(main)]
+        drawn += [steering(main), estimate_synthesis(main)]
     return {figure.key: figure for figure in drawn if figure is not None}
 
 

@@ -13,6 +13,7 @@ from adaqat_hw.run import RunDirectory
 from adaqat_hw.schema import (
     BitWidthPlan,
     Board,
+    BudgetResult,
     BuildRequest,
     BuildResult,
     DataConfig,
@@ -58,8 +59,8 @@ EPOCH = 1_700_000_000
 
 
 def spec(names: tuple[str, ...] = tuple(LEARNED)) -> NetworkSpec:
-    macs = (27_648, 147_456, 73_728, 16_384, 640)
-    weights = (432, 9_216, 18_432, 16_384, 640)
+    macs = (27_648, 147_456, 73_728, 16_384, 640) + (10_000,) * len(names)
+    weights = (432, 9_216, 18_432, 16_384, 640) + (1_000,) * len(names)
     return NetworkSpec(
         name="demo-cnn",
         input_shape=(1, 8, 8),
@@ -99,6 +100,8 @@ class Maker:
     impl: str = "lut"
     bits: dict[str, tuple[int, int]] = field(default_factory=lambda: dict(LEARNED))
     clock_ns: float = 10.0
+    rich: bool = False  # the log tells gradients, flips, lambda, BitOPs and the budget
+    budget: BudgetResult | None = None
 
     @property
     def run(self) -> RunDirectory:
@@ -171,13 +174,14 @@ class Maker:
             frozen_at=frozen,
             seconds=31.5,
             tool_versions={"torch": "2.13.0", "brevitas": "0.13.4"},
+            budget=self.budget if variant == "learned" else None,
         ).write(folder / "result.json")
         return self._date(folder)
 
     def _log(self, frozen: dict[str, int | None]) -> list[dict]:
         ends = {f"weights:{n}": b[0] for n, b in self.bits.items()}
         ends |= {f"acts:act{i}": b[1] for i, b in enumerate(self.bits.values())}
-        rows = []
+        rows: list[dict] = []
         for step in range(0, 1500, 10):
             real = {}
             for i, (name, end) in enumerate(ends.items()):
@@ -187,12 +191,28 @@ class Maker:
                 real[name] = 8 - (8 - end) * done + wobble - (0 if done == 1 else 0.1)
             bits = {name: -int(-value // 1) for name, value in real.items()}
             rows.append({"event": "widths", "step": step, "real": real, "bits": bits})
+            if self.rich:
+                self._enrich(rows)
             due = [n for n, s in frozen.items() if s is not None and s - s % 10 == step]
             if due:
                 rows[-1]["freezes"] = [
                     {"name": n, "bits": ends[n], "reason": "oscillation"} for n in due
                 ]
         return rows
+
+    def _enrich(self, rows: list[dict]) -> None:
+        row, before = rows[-1], rows[-2]["bits"] if len(rows) > 1 else rows[-1]["bits"]
+        moved = [n for n in row["bits"] if row["bits"][n] != before[n]]
+        row["flips"] = [{"name": n, "before": before[n], "after": row["bits"][n]} for n in moved]
+        row["gradients"] = [
+            {"name": n, "task": -0.1 / b, "hardware": 0.02 * b} for n, b in row["bits"].items()
+        ]
+        row |= {
+            "hard_loss": 60.0,
+            "hardware_lambda": 0.1,
+            "bitops": 16_000_000 - 5000 * row["step"],
+        }
+        row["budget"] = {"kind": "bitops", "value": 9e6, "target_hard_loss": 50.0}
 
     def export(self, variant: str) -> Path:
         folder = self.run.export(variant)

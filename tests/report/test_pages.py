@@ -77,8 +77,18 @@ def test_all_files_are_written_and_equal_records_give_equal_bytes(full_run, tmp_
         "report.html",
         "report.json",
         "report.md",
-        *(f"figures/{k}.svg" for k in ("accuracy-cost", "widths", "trajectories", "estimate")),
-        "figures/fit.svg",
+        *(
+            f"figures/{key}.svg"
+            for key in (
+                "accuracy-cost",
+                "learning",
+                "widths",
+                "trajectories",
+                "integers",
+                "estimate",
+                "fit",
+            )
+        ),
     ]
     for a, b in zip(first, second, strict=True):
         assert a.read_bytes() == b.read_bytes(), a.name
