@@ -2,11 +2,13 @@
 
 from adaqat_hw.train.checkpoint import load_into, load_weights
 from adaqat_hw.train.loop import train
+from adaqat_hw.train.own import Trained, train_network
 from adaqat_hw.train.trajectory import read_trajectory
 from adaqat_hw.train.variant import Variant, config_digest
 from adaqat_hw.train.world import leave_world
 
 __all__ = [
+    "Trained",
     "Variant",
     "config_digest",
     "leave_world",
@@ -14,4 +16,5 @@ __all__ = [
     "load_weights",
     "read_trajectory",
     "train",
+    "train_network",
 ]

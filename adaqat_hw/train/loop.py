@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from adaqat_hw import data
 from adaqat_hw.errors import ConfigError, StageFailed
@@ -39,6 +40,8 @@ def train(
     progress: Progress | None = None,
     init_checkpoint: Path | None = None,
     teacher_checkpoint: Path | None = None,
+    net: nn.Module | None = None,
+    dataset: data.DataSource | None = None,
 ) -> TrainResult:
     """Train one variant; resume from ``last.pt`` when the folder holds one of this training.
 
@@ -67,6 +70,9 @@ def train(
         teacher_checkpoint: ``checkpoint.pt`` of the full-precision training to distil from, read
             on resume too. Needed where ``train.teacher`` is set; a full-precision training has
             no teacher.
+        net: a network of one's own, with its weights, in place of the registered one;
+            ``config.network`` then only names it.
+        dataset: data of one's own in place of ``config.data``.
 
     Raises:
         ConfigError: configuration, data, checkpoint, device or ``last.pt`` do not fit.
@@ -79,7 +85,8 @@ def train(
     devices = [world.device] if world.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), _threads(config.train.threads):
         training = _Training(config, variant, folder, world, progress)
-        return training.open(init_checkpoint, teacher_checkpoint).run()
+        source = data.load(config.data, config.seed) if dataset is None else dataset
+        return training.open(source, init_checkpoint, teacher_checkpoint, net).run()
 
 
 @contextmanager
@@ -113,15 +120,21 @@ class _Training:
         self._log: Trajectory | None = None
         self._board: Board | None = None
 
-    def open(self, init: Path | None, teacher: Path | None) -> _Training:
-        """Load data, network and, on resume, their state."""
+    def open(
+        self,
+        source: data.DataSource,
+        init: Path | None,
+        teacher: Path | None,
+        own: nn.Module | None,
+    ) -> _Training:
+        """Make the network and, on resume, load its state."""
         config, world = self._config, self._world
         self._folder.mkdir(parents=True, exist_ok=True)
         resumes = self._resumes()
-        self._data = data.load(config.data, config.seed).to(world.device)
+        self._data = source.to(world.device)
         taught = self._teacher(teacher)
         self._session = open_session(
-            config, self._variant, self._data, None if resumes else init, world
+            config, self._variant, self._data, None if resumes else init, world, own
         )
         self._session.teacher = taught.sha256 if taught is not None else None
         if resumes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,23 +74,27 @@ def open_session(
     dataset: DataSource,
     init_checkpoint: Path | None,
     world: World,
+    own: nn.Module | None = None,
 ) -> Session:
     """Make a session at step 0 on the world's device. Seeds torch's global generator.
+
+    ``own`` is a network with weights to train in place of a registered one.
 
     Raises:
         ConfigError: network and data do not fit, or the configuration is impossible.
     """
-    info = nets.info(config.network)
-    _check_fit(config, info, dataset)
+    if own is None:
+        _check_fit(config, nets.info(config.network), dataset)
     torch.manual_seed(config.seed)
-    reference = nets.build(config.network)
-    names: dict[str, Any] = {"name": info.name, "num_classes": info.num_classes}
-    spec = network_spec(reference, info.input_shape, **names)
+    reference = nets.build(config.network) if own is None else copy.deepcopy(own)
+    shape = dataset.input_shape
+    names: dict[str, Any] = {"name": config.network.name, "num_classes": dataset.num_classes}
+    spec = network_spec(reference, shape, **names)
     learned = config.adaqat if variant.mode == "adaqat" else None
     schedule = make_schedule(config.train, dataset.train_size, learned)
     net, binding = reference, None
     if variant.mode != "float":
-        net = quantize(reference, config.quant, input_shape=info.input_shape, **names)
+        net = quantize(reference, config.quant, input_shape=shape, **names)
         spec = net.spec
     if init_checkpoint is not None:
         load_float_weights(net, reference, init_checkpoint)
@@ -171,6 +176,13 @@ def _check_fit(config: RunConfig, info: nets.NetworkInfo, dataset: DataSource) -
             f"Network {config.network.name!r} has {info.num_classes!r} outputs, data set "
             f"{config.data.name!r} has {dataset.num_classes!r} classes; set "
             "network.options.num_classes."
+        )
+    letters = info.options.get("vocabulary")
+    if dataset.vocabulary is not None and letters is not None and letters < dataset.vocabulary:
+        raise ConfigError(
+            f"Network {config.network.name!r} has a vocabulary of {letters!r}, data set "
+            f"{config.data.name!r} one of {dataset.vocabulary!r}; set network.options.vocabulary "
+            "to at least that."
         )
 
 

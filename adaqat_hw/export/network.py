@@ -1,0 +1,64 @@
+"""Export a quantized network of one's own, verified on samples of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from adaqat_hw.errors import ConfigError
+from adaqat_hw.export.graph import write_qonnx
+from adaqat_hw.export.rounding import rounding_noise
+from adaqat_hw.export.verify import (
+    Agreement,
+    check_bits,
+    compare_logits,
+    require_agreement,
+    run_graph,
+)
+from adaqat_hw.qonnx_file import load_qonnx
+from adaqat_hw.quant import QuantizedNetwork
+
+_BATCH = 256
+
+
+def export_qonnx(net: QuantizedNetwork, path: str | Path, samples: Tensor) -> Agreement:
+    """Write ``net`` at its present widths as QONNX; the file appears only when it is proved.
+
+    The bits of every layer are read back from the file and must equal the network's; the file is
+    executed with qonnx on ``samples`` and must decide as PyTorch does.
+
+    Args:
+        net: the network; left in evaluation mode.
+        path: of the file.
+        samples: inputs (n, *input_shape), n at least 1.
+
+    Raises:
+        ConfigError: no samples, or of another shape.
+        ExportMismatch: bits or decisions differ.
+    """
+    if not len(samples) or tuple(samples.shape[1:]) != net.spec.input_shape:
+        raise ConfigError(
+            f"The samples have shape {tuple(samples.shape)!r}; give (n, "
+            f"{', '.join(map(str, net.spec.input_shape))}), n at least 1."
+        )
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    made = target.with_name(f".{target.name}.new.onnx")
+    net.eval()
+    try:
+        write_qonnx(net, made)
+        check_bits(load_qonnx(made), net.plan("manual"), target.name)
+        with torch.no_grad():
+            parts = range(0, len(samples), _BATCH)
+            logits = torch.cat([net(samples[i : i + _BATCH]) for i in parts])
+        found = run_graph(str(made), samples.cpu().numpy())
+        expected = logits.cpu().numpy()
+        noise = rounding_noise(net, samples)
+        agreement = compare_logits(expected, found, noise)
+        require_agreement(agreement)
+        made.replace(target)
+    finally:
+        made.unlink(missing_ok=True)
+    return agreement
