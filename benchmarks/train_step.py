@@ -3,7 +3,8 @@
 All three train the same network on the same random batch. Rounds alternate between them, so that
 a busy machine slows all of them down, and the ratios are medians over the rounds. An AdaQAT step is
 the training stage's own, with its probes: a round does ``probe_every`` steps, one of which probes
-every width, and divides by their number. ``--compile`` and ``--precision`` apply to all three.
+every width, and divides by their number. ``--precision`` applies to all three, ``--compile`` to
+float and AdaQAT: stock Brevitas cannot be compiled whole. Then the eager float step is timed too.
 
 Beside the ratios the script compares fused with stock arithmetic on the same weights: outputs bit
 for bit, gradients as the largest relative difference of a parameter's gradient.
@@ -30,7 +31,7 @@ from torch.nn import functional as F
 from adaqat_hw import __version__, nets
 from adaqat_hw.data import Dataset
 from adaqat_hw.quant import QuantizedNetwork, quantize
-from adaqat_hw.schema import QuantConfig, RunConfig
+from adaqat_hw.schema import QuantConfig, RunConfig, TrainConfig
 from adaqat_hw.tools import package_versions
 from adaqat_hw.train.compute import Compute
 from adaqat_hw.train.session import open_session
@@ -95,15 +96,18 @@ def _measure(args: argparse.Namespace, world: World) -> dict[str, Any]:
     fused = quantize(reference, _QUANT, **names)
     stock = quantize(reference, _QUANT, **names, fused=False)
     identity = _identity(fused, stock, x, y)
+    eager = config.train.model_copy(update={"compile": False})
     steps: dict[str, Callable[[], None]] = {
-        "float": _plain(copy.deepcopy(reference), config, x, y, world),
-        "stock": _plain(stock, config, x, y, world),
+        "float": _plain(copy.deepcopy(reference), config.train, x, y, world),
+        "stock": _plain(stock, eager, x, y, world),
         "adaqat": _adaqat(config, x, y, world),
     }
-    counts = {"float": 1, "stock": 1, "adaqat": args.probe_every}
-    for step in steps.values():
-        step()
-    _ = [step() for step in steps.values()]
+    if args.compile:
+        steps["float_eager"] = _plain(copy.deepcopy(reference), eager, x, y, world)
+    counts = {**dict.fromkeys(steps, 1), "adaqat": args.probe_every}
+    for _ in range(2):  # the first steps compile and allocate
+        for step in steps.values():
+            step()
     rounds: list[dict[str, float]] = []
     for _ in range(args.rounds):
         rounds.append({name: _timed(step, counts[name], world) for name, step in steps.items()})
@@ -111,6 +115,9 @@ def _measure(args: argparse.Namespace, world: World) -> dict[str, Any]:
         "adaqat_over_stock": _ratio(rounds, "adaqat", "stock"),
         "adaqat_over_float": _ratio(rounds, "adaqat", "float"),
         "stock_over_float": _ratio(rounds, "stock", "float"),
+        "adaqat_over_float_eager": _ratio(
+            rounds, "adaqat", "float_eager" if args.compile else "float"
+        ),
         "spread_adaqat_over_stock": _spread(rounds, "adaqat", "stock"),
         "spread_adaqat_over_float": _spread(rounds, "adaqat", "float"),
         "step_ms": {
@@ -168,12 +175,11 @@ def _batch(size: int, info: nets.NetworkInfo) -> tuple[Tensor, Tensor]:
 
 
 def _plain(
-    net: nn.Module, config: RunConfig, x: Tensor, y: Tensor, world: World
+    net: nn.Module, train: TrainConfig, x: Tensor, y: Tensor, world: World
 ) -> Callable[[], None]:
     """Return the step of a bare loop: forward, loss, backward, SGD with momentum."""
     net = net.to(world.device).train()
-    compute = Compute(net, net, config.train, world.device)
-    train = config.train
+    compute = Compute(net, net, train, world.device)
     optimizer = torch.optim.SGD(
         net.parameters(), lr=train.lr, momentum=train.momentum, weight_decay=train.weight_decay
     )
@@ -261,9 +267,9 @@ def _spread(rounds: list[dict[str, float]], a: str, b: str) -> list[float]:
 
 def _table(result: dict[str, Any]) -> None:
     for name, milliseconds in result["step_ms"].items():
-        print(f"{name:8} {milliseconds:9.1f} ms per step ({result['clock']} time)")
-    for key in ("adaqat_over_stock", "adaqat_over_float", "stock_over_float"):
-        print(f"{key:20} {result[key]:6.3f}")
+        print(f"{name:12} {milliseconds:9.1f} ms per step ({result['clock']} time)")
+    for key in (k for k in result if "_over_" in k and not k.startswith("spread")):
+        print(f"{key:24} {result[key]:6.3f}")
     print(f"outputs bit-identical to stock Brevitas: {result['outputs_bit_identical']}")
     worst = result["largest_relative_gradient_difference"]
     print(f"largest relative difference of a gradient: {worst:.2g}")

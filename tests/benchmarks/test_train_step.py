@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "train_step.py"
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", str(SCRIPT), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("network", ["demo-cnn", "speech-cnn"])
+def test_it_prints_the_ratios_and_proves_equal_outputs(network):
+    done = run(
+        "--network", network, "--batch", "8", "--rounds", "2", "--probe-every", "2", "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    for key in ("adaqat_over_stock", "adaqat_over_float", "stock_over_float"):
+        assert result[key] > 0
+    low, high = result["spread_adaqat_over_stock"]
+    assert low <= result["adaqat_over_stock"] <= high
+    assert result["outputs_bit_identical"] is True
+    assert result["same_gradients_present"] is True
+    assert result["largest_relative_gradient_difference"] < 1e-2
+    assert set(result["step_ms"]) == {"float", "stock", "adaqat"}
+    assert result["settings"]["network"] == network
+    assert result["versions"]["torch"]
+
+
+def test_bad_arguments_are_refused():
+    done = run("--rounds", "0")
+    assert done.returncode == 2
+    assert "'0' must be at least 1" in done.stderr
