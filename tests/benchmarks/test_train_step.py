@@ -33,6 +33,7 @@ def test_it_prints_the_ratios_and_proves_equal_outputs(network):
     assert result["outputs_bit_identical"] is True
     assert result["same_gradients_present"] is True
     assert result["largest_relative_gradient_difference"] < 1e-2
+    assert result["largest_relative_gradient_difference_float64"] < 1e-9
     assert set(result["step_ms"]) == {"float", "stock", "adaqat"}
     assert result["settings"]["network"] == network
     assert result["versions"]["torch"]
