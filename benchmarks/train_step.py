@@ -7,8 +7,8 @@ every width, and divides by their number. ``--precision`` applies to all three, 
 float and AdaQAT: stock Brevitas cannot be compiled whole. Then the eager float step is timed too.
 
 Beside the ratios the script compares fused with stock arithmetic on the same weights: outputs bit
-for bit, gradients as the largest relative difference of a parameter's gradient, in float32 and, on a
-few samples, in float64.
+for bit, gradients as the largest relative difference of a parameter's gradient, in float32 and,
+on a few samples, in float64.
 """
 
 from __future__ import annotations
