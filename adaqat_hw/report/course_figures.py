@@ -46,8 +46,8 @@ def learning(run: RunReport) -> Figure | None:
             plain_axis(axis.xaxis, 5)
         sheet.axes[-1].legend(loc="lower right", handlelength=1.2)
         caption = (
-            "Training loss and test accuracy. The accuracy in the tables is measured once more at "
-            "the end, after batch-norm recalibration."
+            "Training loss and test accuracy. The accuracy in the tables is that of the end; where "
+            "widths froze only there, it is measured after batch-norm recalibration."
         )
         return Figure("learning", caption, sheet.svg())
 

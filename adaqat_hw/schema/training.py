@@ -27,7 +27,8 @@ class BudgetResult(Record):
 class TrainResult(Record):
     """Outcome of one training.
 
-    Accuracies are top-1 fractions on the test split after batch-norm recalibration.
+    Accuracies are top-1 fractions on the test split. ``accuracy_before_recalibration`` is there
+    where widths froze at the very end only, so that batch norm was recalibrated for them.
     ``plan`` is the plan's file name beside this record (None for full precision),
     ``checkpoint`` the final weights. ``frozen_at`` maps a width's name to the step at which
     it froze (None: not frozen before the end). ``log`` is the JSONL trajectory. ``budget`` is

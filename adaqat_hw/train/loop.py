@@ -257,14 +257,17 @@ class _Training:
             )
 
     def _finish(self) -> Final:
-        for record in self._stepper.freeze_rest():
+        froze = self._stepper.freeze_rest()
+        for record in froze:
             self._write(record)
         outcome = budget_result(self._session)
         if outcome is not None:
             _LOGGER.log(logging.INFO if outcome.met else logging.WARNING, "%s", outcome.sentence)
         after = self._accuracy()
         final = Final(None, after)
-        if self._stepper.recalibrate():
+        # Where no width changed at the end, the running statistics have followed the network to
+        # here, over more samples than a recalibration sees.
+        if froze and self._stepper.recalibrate():
             final = Final(after, self._accuracy())
         record = {"event": "final", "step": self._session.step, **_fractions(final.after)}
         record["accuracy_before_recalibration"] = final.before.top1 if final.before else None

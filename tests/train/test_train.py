@@ -33,6 +33,20 @@ def test_a_training_leaves_its_records_and_no_scratch(make_config: Make, tmp_pat
     assert "torch" in result.tool_versions
 
 
+def test_batch_norm_is_recalibrated_at_the_end_only_for_widths_frozen_there(
+    make_config: Make, tmp_path: Path
+) -> None:
+    settled = train(make_config(), Variant.named("learned"), tmp_path / "a")
+    assert settled.accuracy_before_recalibration is None
+    epochs = [r for r in read_trajectory(tmp_path / "a" / "log.jsonl") if r["event"] == "epoch"]
+    assert settled.accuracy == epochs[-1]["accuracy"]
+    late = make_config(adaqat={"freeze_at": 1.0})
+    assert (
+        train(late, Variant.named("learned"), tmp_path / "b").accuracy_before_recalibration
+        is not None
+    )
+
+
 def test_full_precision_has_no_plan(make_config: Make, tmp_path: Path) -> None:
     result = train(make_config(), Variant.named("float"), tmp_path)
     assert result.plan is None
