@@ -17,11 +17,22 @@ Forward = Callable[[Tensor], Tensor]
 _IMAGES = 4  # dimensions of a batch of images
 
 
+def lay_out(net: nn.Module, train: TrainConfig) -> bool:
+    """Lay the weights of ``net`` out as its passes want them; return whether that is for images.
+
+    Before the network is shared: gradients then lie as the buckets that are averaged.
+    """
+    images = train.precision == "bfloat16" or train.compile
+    if images:
+        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return images
+
+
 class Compute:
     """Run the training forward of a network as configured.
 
     Args:
-        net: the network; images make it lie channels-last where that is faster.
+        net: the network.
         shared: the same network as the processes of torchrun share it; its backward pass
             averages gradients. Probes run ``net`` itself.
         train: ``precision`` and ``compile``.
@@ -33,9 +44,7 @@ class Compute:
     ) -> None:
         self._kind = device.type
         self._mixed = train.precision == "bfloat16"
-        self._images = self._mixed or train.compile
-        if self._images:
-            net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._images = lay_out(net, train)
         self._shared: Forward = torch.compile(shared) if train.compile else shared
         self._net: Forward = torch.compile(net) if train.compile else net
         if shared is net:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from adaqat_hw.data import DataSource
 from adaqat_hw.quant import StepEvents, recalibrate_batch_norm
 from adaqat_hw.schema import AdaqatConfig, RunConfig
-from adaqat_hw.train.compute import Compute
+from adaqat_hw.train.compute import Compute, lay_out
 from adaqat_hw.train.loss import Teacher, training_loss
 from adaqat_hw.train.meter import LossMeter, check_every
 from adaqat_hw.train.probes import draws_numbers, measure
@@ -48,6 +48,7 @@ class Stepper:
         self._data = dataset
         self._teacher = teacher
         net, world = session.net, session.world
+        lay_out(net, config.train)
         self._compute = Compute(net, world.share(net), config.train, world.device)
         self._random = draws_numbers(session.net)
         self._log_every = _log_every(session, config.adaqat)
