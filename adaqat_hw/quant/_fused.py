@@ -56,6 +56,9 @@ class FakeQuant(torch.autograd.Function):
         low, high, relu = ctx.bounds
         lower, upper = _open_interval(low, high)
         bounds = (0.0 if relu else lower, upper)
+        if grad.stride() != steps.stride():
+            # One copy here spares the layers in front from mixing memory formats.
+            grad = torch.empty_like(steps).copy_(grad)
         grad_x = torch.ops.aten.hardtanh_backward(grad, steps, *bounds)
         if not ctx.needs_input_grad[1]:
             return grad_x, None, None, None, None
