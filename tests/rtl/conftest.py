@@ -69,7 +69,9 @@ def _instance(index: int, device: Device, data_bits: int) -> str:
 class Bench:
     """Devices behind one stream; ``run`` talks to one of them."""
 
-    def __init__(self, devices: Sequence[Device], work_dir: Path) -> None:
+    def __init__(
+        self, devices: Sequence[Device], work_dir: Path, sources: Sequence[Path] = ()
+    ) -> None:
         self.devices = list(devices)
         self.in_bits = max([sum(device.inputs.values()) for device in devices] + [8])
         self.out_bits = max(device.output for device in devices)
@@ -104,7 +106,7 @@ class Bench:
         for device in self.devices:
             files.update(device.files)
         self.simulator = Simulator.build(
-            [*sorted((hw_dir() / "rtl").glob("*/*.sv")), top],
+            [*sorted((hw_dir() / "rtl").glob("*/*.sv")), *sources, top],
             "bench",
             work_dir=work_dir,
             data_files=files,
@@ -146,14 +148,12 @@ def verilator() -> Path:
 
 
 @pytest.fixture(scope="session")
-def make_bench(
-    verilator: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[Sequence[Device]], Bench]:
-    """Return a function that builds a bench of devices."""
+def make_bench(verilator: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Bench]:
+    """Return a function that builds a bench of devices, with modules of the test's own."""
     del verilator
 
-    def make(devices: Sequence[Device]) -> Bench:
-        return Bench(devices, tmp_path_factory.mktemp("bench"))
+    def make(devices: Sequence[Device], sources: Sequence[Path] = ()) -> Bench:
+        return Bench(devices, tmp_path_factory.mktemp("bench"), sources)
 
     return make
 
