@@ -11,9 +11,13 @@ from numpy.typing import ArrayLike
 from adaqat_hw.errors import ConfigError
 from adaqat_hw.rtl import reference
 from adaqat_hw.rtl.packing import IntArray, require_range
+from adaqat_hw.rtl.pooling import pooling_of
+from adaqat_hw.rtl.vvau import vvau
 from adaqat_hw.schema import HardwareGraph, HardwareNode, IntType
 
-_IDENTITIES = ("StreamingFIFO", "StreamingDataWidthConverter")
+# All outputs of an operator carry the same tensor; only DuplicateStreams has several.
+_IDENTITIES = ("StreamingFIFO", "StreamingDataWidthConverter", "DuplicateStreams")
+_SUMS = ("ElementwiseAdd", "AddStreams")
 
 
 class IntegerModel:
@@ -23,51 +27,48 @@ class IntegerModel:
     reshaped to its stream's folded shape is exactly what is on that stream.
 
     Args:
-        graph: the hardware graph.
+        graph: the hardware graph; its nodes may stand in any order.
         parameters: the arrays of the graph's parameter file.
 
     Raises:
-        ConfigError: an operator that has no model, a missing attribute or parameter, or a
-            tensor that no node makes.
+        ConfigError: an operator that has no model, a missing attribute or parameter, a tensor
+            that no node or more than one makes, or a cycle.
     """
 
     _OPERATORS: ClassVar[dict[str, str]] = {
         "MVAU": "_mvau",
+        "VVAU": "_vvau",
         "Thresholding": "_thresholding",
         "FMPadding": "_padding",
         "ConvolutionInputGenerator": "_window",
         "Pool": "_pool",
+        "GlobalAccPool": "_global_acc_pool",
+        "LabelSelect": "_label_select",
+        **dict.fromkeys(_SUMS, "_add"),
         **dict.fromkeys(_IDENTITIES, "_identity"),
     }
 
     def __init__(self, graph: HardwareGraph, parameters: Mapping[str, IntArray]) -> None:
         self.graph = graph
         self._parameters = parameters
-        self._steps: list[tuple[HardwareNode, Callable[[HardwareNode, IntArray], IntArray]]] = []
-        known = {graph.input_stream.name}
+        self._steps: list[tuple[HardwareNode, Callable[..., IntArray]]] = []
         lanes: dict[str, int | None] = {}  # depthwise order of a tensor, None: ordinary
-        for node in graph.nodes:
+        for node in _in_order(graph):
             method = self._OPERATORS.get(node.op)
             if method is None:
                 raise ConfigError(
                     f"Node {node.name!r} has the operator {node.op!r}, for which there is no "
                     f"integer model; there are {', '.join(sorted(self._OPERATORS))}."
                 )
-            if node.op == "MVAU" and "thresholds" in node.parameters:
+            if node.op in ("MVAU", "VVAU") and "thresholds" in node.parameters:
                 raise ConfigError(
-                    f"Node {node.name!r} has thresholds inside an MVAU, for which there is no "
-                    "integer model; build it with separate thresholding."
+                    f"Node {node.name!r} has thresholds inside its {node.op}, for which there is "
+                    "no integer model; build it with separate thresholding."
                 )
-            source, target = node.inputs[0].name, node.outputs[0].name
-            if source not in known:
-                raise ConfigError(
-                    f"Node {node.name!r} reads {source!r}, which no node before it makes."
-                )
-            lanes[target] = _check_order(node, lanes.get(source))
-            known.add(target)
+            _check_ports(node)
+            order = _check_order(node, [lanes.get(stream.name) for stream in node.inputs])
+            lanes.update((stream.name, order) for stream in node.outputs)
             self._steps.append((node, getattr(self, method)))
-        if graph.output_stream.name not in known:
-            raise ConfigError(f"No node makes the graph's output {graph.output_stream.name!r}.")
 
     def run(self, frames: ArrayLike) -> IntArray:
         """Return the outputs (n, *output_shape) of frames (n, *input_shape).
@@ -87,10 +88,10 @@ class IntegerModel:
         tensors = {self.graph.input_stream.name: x}
         for node, operator in self._steps:
             try:
-                y = operator(node, tensors[node.inputs[0].name])
+                y = operator(node, *(tensors[stream.name] for stream in node.inputs))
             except ValueError as exc:
                 raise ValueError(f"{node.name}: {exc}") from exc
-            tensors[node.outputs[0].name] = y
+            tensors.update((stream.name, y) for stream in node.outputs)
         return tensors
 
     def _parameter(self, node: HardwareNode, name: str) -> IntArray:
@@ -110,6 +111,17 @@ class IntegerModel:
             output_type=node.outputs[0].dtype,
         )
         return y.reshape(len(x), *_spatial(x, y.shape[1]), y.shape[-1])
+
+    def _vvau(self, node: HardwareNode, x: IntArray) -> IntArray:
+        weights = self._parameter(node, "weights")
+        return vvau(
+            x,
+            weights,
+            node.outputs[0].elements,
+            input_type=node.inputs[0].dtype,
+            weight_type=_weight_type(node, weights),
+            output_type=node.outputs[0].dtype,
+        )
 
     def _thresholding(self, node: HardwareNode, x: IntArray) -> IntArray:
         bias = node.attributes.get("out_bias", 0)
@@ -141,14 +153,44 @@ class IntegerModel:
         )
 
     def _pool(self, node: HardwareNode, x: IntArray) -> IntArray:
-        function = node.attributes.get("Function", "MaxPool")
-        if function != "MaxPool":
-            raise ConfigError(
-                f"Node {node.name!r} pools with {function!r}; only 'MaxPool' has an integer model."
-            )
-        height, width = _ints(node, "KernelSize", 2)
+        pooling = pooling_of(node)
         lanes = node.outputs[0].elements
-        return reference.max_pool(x, height * width, lanes, dtype=node.inputs[0].dtype)
+        if pooling.function == "max":
+            return reference.max_pool(x, pooling.window, lanes, dtype=node.inputs[0].dtype)
+        return reference.sum_pool(
+            x,
+            pooling.window,
+            lanes,
+            shift=pooling.shift,
+            input_type=node.inputs[0].dtype,
+            output_type=node.outputs[0].dtype,
+        )
+
+    def _global_acc_pool(self, node: HardwareNode, x: IntArray) -> IntArray:
+        pixels = x.reshape(len(x), -1, _int(node, "NumChannels"))
+        return reference.global_acc_pool(
+            pixels, input_type=node.inputs[0].dtype, output_type=node.outputs[0].dtype
+        )
+
+    def _label_select(self, node: HardwareNode, x: IntArray) -> IntArray:
+        if _int(node, "K") != 1:
+            raise ConfigError(f"Node {node.name!r} wants the {_int(node, 'K')!r} largest; K is 1.")
+        y = reference.label_select(
+            x.reshape(len(x), -1, _int(node, "Labels")),
+            input_type=node.inputs[0].dtype,
+            output_type=node.outputs[0].dtype,
+        )
+        return y.reshape(len(x), *_spatial(x, y.shape[1]), 1)
+
+    def _add(self, node: HardwareNode, x: IntArray, y: IntArray) -> IntArray:
+        # One operand may be flat where the other is an image: only their order counts.
+        return reference.add(
+            x,
+            y.reshape(x.shape) if x.size == y.size else y,
+            first_type=node.inputs[0].dtype,
+            second_type=node.inputs[1].dtype,
+            output_type=node.outputs[0].dtype,
+        )
 
     def _identity(self, node: HardwareNode, x: IntArray) -> IntArray:
         return require_range(x, node.outputs[0].dtype, f"{node.op} input")
@@ -176,18 +218,60 @@ def _window_lanes(node: HardwareNode) -> int | None:
     return node.inputs[0].elements
 
 
-def _check_order(node: HardwareNode, lanes: int | None) -> int | None:
-    """Return the order of the node's output; refuse a pool that is fed in another order."""
+def _in_order(graph: HardwareGraph) -> list[HardwareNode]:
+    """Return the nodes so that each stands behind those it reads from."""
+    known = {graph.input_stream.name}
+    waiting, order = list(graph.nodes), []
+    while waiting:
+        later = []
+        for node in waiting:
+            if any(stream.name not in known for stream in node.inputs):
+                later.append(node)
+                continue
+            for stream in node.outputs:
+                if stream.name in known:
+                    raise ConfigError(f"Node {node.name!r} makes {stream.name!r}, made already.")
+                known.add(stream.name)
+            order.append(node)
+        if len(later) == len(waiting):
+            missing = next(s.name for s in later[0].inputs if s.name not in known)
+            raise ConfigError(
+                f"Node {later[0].name!r} reads {missing!r}, which no node before it makes."
+            )
+        waiting = later
+    if graph.output_stream.name not in known:
+        raise ConfigError(f"No node makes the graph's output {graph.output_stream.name!r}.")
+    return order
+
+
+def _check_ports(node: HardwareNode) -> None:
+    inputs = 2 if node.op in _SUMS else 1
+    outputs = _int(node, "NumOutputStreams") if node.op == "DuplicateStreams" else 1
+    if (len(node.inputs), len(node.outputs)) != (inputs, outputs):
+        raise ConfigError(
+            f"Node {node.name!r} ({node.op}) has {len(node.inputs)!r} inputs and "
+            f"{len(node.outputs)!r} outputs; its integer model has {inputs!r} and {outputs!r}."
+        )
+
+
+def _check_order(node: HardwareNode, lanes: list[int | None]) -> int | None:
+    """Return the order of the node's output; refuse a window that is read in another order."""
     if node.op == "ConvolutionInputGenerator":
         return _window_lanes(node)
-    if node.op == "Pool":
-        if lanes != node.outputs[0].elements:
+    if node.op == "Pool" or (node.op == "VVAU" and set(_ints(node, "Kernel", 2)) != {1}):
+        if lanes[0] != node.outputs[0].elements:
+            does = "pools" if node.op == "Pool" else "convolves"
             raise ConfigError(
-                f"Node {node.name!r} pools {node.outputs[0].elements!r} channels at a time, but "
-                f"the sliding window before it sends {lanes!r}; give both the same parallelism."
+                f"Node {node.name!r} {does} {node.outputs[0].elements!r} channels at a time, but "
+                f"the sliding window before it sends {lanes[0]!r}; give both the same parallelism."
             )
         return None
-    return lanes if node.op in (*_IDENTITIES, "Thresholding") else None
+    if len(set(lanes)) > 1:
+        raise ConfigError(
+            f"Node {node.name!r} joins streams of different order: one comes from a sliding "
+            "window in depthwise order; put the join elsewhere."
+        )
+    return lanes[0] if node.op in (*_IDENTITIES, *_SUMS, "Thresholding") else None
 
 
 def _attribute(node: HardwareNode, name: str) -> int | str | tuple[int, ...]:

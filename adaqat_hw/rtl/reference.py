@@ -149,10 +149,83 @@ def max_pool(inputs: ArrayLike, window: int, pe: int, *, dtype: IntType) -> IntA
     This is hw/rtl/maxpool: of ``window`` consecutive beats of ``pe`` values, the maxima.
     """
     x = require_range(inputs, dtype, "Max pool input")
+    maxima = np.asarray(_depthwise(x, window, pe).max(axis=-2))
+    return maxima.reshape(*x.shape[:-1], x.shape[-1] // window)
+
+
+def quant_avg_shift(input_bits: int, window: int, output_bits: int) -> int:
+    """Return by how much FINN's QuantAvgPool shifts a sum over ``window`` values.
+
+    The bits of the largest unsigned sum less those of the output, for signed values too.
+
+    >>> quant_avg_shift(4, 16, 4), quant_avg_shift(2, 9, 8)
+    (4, 0)
+    """
+    return max(0, (((1 << input_bits) - 1) * window).bit_length() - output_bits)
+
+
+def sum_pool(
+    inputs: ArrayLike,
+    window: int,
+    pe: int,
+    *,
+    shift: int,
+    input_type: IntType,
+    output_type: IntType,
+) -> IntArray:
+    """Sum windows (..., window*C) in depthwise order of ``pe`` lanes to (..., C), then shift.
+
+    This is hw/rtl/avgpool, FINN's QuantAvgPool: the sum is shifted right by ``shift`` bits,
+    which rounds towards minus infinity.
+    """
+    x = require_range(inputs, input_type, "Average pool input")
+    if shift < 0:
+        raise ValueError(f"The shift is {shift!r}; it must not be negative.")
+    sums = _depthwise(x, window, pe).sum(axis=-2) >> shift
+    result = require_range(sums, output_type, "Average pool output")
+    return result.reshape(*x.shape[:-1], x.shape[-1] // window)
+
+
+def add(
+    first: ArrayLike,
+    second: ArrayLike,
+    *,
+    first_type: IntType,
+    second_type: IntType,
+    output_type: IntType,
+) -> IntArray:
+    """Add two arrays of one shape: hw/rtl/add."""
+    x = require_range(first, first_type, "Add input 0")
+    y = require_range(second, second_type, "Add input 1")
+    if x.shape != y.shape:
+        raise ValueError(f"Shapes {x.shape!r} and {y.shape!r} cannot be added: they must be equal.")
+    return require_range(x + y, output_type, "Add output")
+
+
+def global_acc_pool(inputs: ArrayLike, *, input_type: IntType, output_type: IntType) -> IntArray:
+    """Sum (n, ..., channels) over everything between to (n, channels): hw/rtl/global_acc_pool."""
+    x = require_range(inputs, input_type, "Global pool input")
+    if x.ndim < 2:
+        raise ValueError(f"A global pool needs (n, ..., channels), not shape {x.shape!r}.")
+    sums = x.sum(axis=tuple(range(1, x.ndim - 1)))
+    return require_range(sums, output_type, "Global pool output")
+
+
+def label_select(inputs: ArrayLike, *, input_type: IntType, output_type: IntType) -> IntArray:
+    """Return the index of the largest of (..., labels) as (..., 1): hw/rtl/label_select.
+
+    Of equal values the one of the lowest index wins.
+    """
+    x = require_range(inputs, input_type, "Label select input")
+    if x.ndim < 1 or not x.shape[-1]:
+        raise ValueError(f"A label select needs (..., labels), not shape {x.shape!r}.")
+    return require_range(x.argmax(axis=-1)[..., None], output_type, "Label select output")
+
+
+def _depthwise(x: IntArray, window: int, pe: int) -> IntArray:
+    """Return windows (..., window*C) in depthwise order as (..., C // pe, window, pe)."""
     if window < 1 or pe < 1 or x.shape[-1] % (window * pe):
         raise ValueError(
             f"A window of {window!r} beats of {pe!r} values does not divide {x.shape[-1]!r} values."
         )
-    channels = x.shape[-1] // window
-    folded = x.reshape(*x.shape[:-1], channels // pe, window, pe)
-    return np.asarray(folded.max(axis=-2)).reshape(*x.shape[:-1], channels)
+    return x.reshape(*x.shape[:-1], x.shape[-1] // (window * pe), window, pe)

@@ -37,10 +37,8 @@ from adaqat_hw.schema import HardwareGraph, HardwareNode, Stream
 _FOLDER = "rtl"
 _SOURCES = (".v", ".sv")
 _DATA = (".dat", ".hex", ".mem")
-_PORT_NAMES = frozenset(
-    ["ap_clk", "ap_rst_n", "core", "weight_memory"]
-    + [f"{port}0_V_{end}" for port in ("in", "out") for end in ("TDATA", "TVALID", "TREADY")]
-)
+_ENDS = ("TDATA", "TVALID", "TREADY")
+_INNER_NAMES = frozenset(["ap_clk", "ap_rst_n", "core", "weight_memory", "data"])
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,7 @@ def stitch(
     sources, data = _build_files(graph, build_dir)
     own = sorted((hw_dir() / "rtl").glob("*/*.sv"))
     index = SourceIndex([*sources, *own])
-    modules = Names({*index.names, *_PORT_NAMES, top})
+    modules = Names({*index.names, *_reserved(graph.nodes), top})
     rtl = {}
     for node in graph.nodes:
         rtl[node.name] = node_rtl(
@@ -187,6 +185,12 @@ class _Chooser:
         return self.copies[path]
 
 
+def instance_names(nodes: Sequence[HardwareNode]) -> dict[str, str]:
+    """Return what the instance of each node is called in a top of these nodes."""
+    instances = Names(_reserved(nodes))
+    return {node.name: instances[node.name] for node in nodes}
+
+
 def _netlist(
     module: str,
     title: str,
@@ -196,11 +200,9 @@ def _netlist(
     outputs: Sequence[Stream],
 ) -> str:
     """Return a module that joins nodes by their streams; ``inputs``/``outputs`` are its ports."""
-    instances = Names(_PORT_NAMES)
-    labels = {node.name: instances[node.name] for node in nodes}
-    ends = ("TDATA", "TVALID", "TREADY")
-    taken = {name for name in labels.values() for name in (name, *_stems(name, ends))}
-    wires = Names(taken | {f"{port}{k}_V" for k in range(len(nodes)) for port in ("in", "out")})
+    labels = instance_names(nodes)
+    taken = {name for name in labels.values() for name in (name, *_stems(name))}
+    wires = Names(taken | _port_stems(nodes))
     wire_of = {s.name: f"in{k}_V" for k, s in enumerate(inputs)}
     wire_of |= {s.name: f"out{k}_V" for k, s in enumerate(outputs)}
     through = {s.name for s in inputs} & {s.name for s in outputs}
@@ -229,9 +231,20 @@ def _netlist(
     return "".join(text)
 
 
-def _stems(name: str, ends: Sequence[str]) -> list[str]:
+def _stems(name: str) -> list[str]:
     """Wire names that would collide with the instance ``name``."""
-    return [name.removesuffix(f"_{end}") for end in ends if name.endswith(f"_{end}")]
+    return [name.removesuffix(f"_{end}") for end in _ENDS if name.endswith(f"_{end}")]
+
+
+def _port_stems(nodes: Sequence[HardwareNode]) -> set[str]:
+    """Streams that the ports of a module of these nodes may be called."""
+    count = max(sum(len(node.inputs) for node in nodes), sum(len(node.outputs) for node in nodes))
+    return {f"{port}{k}_V" for k in range(count) for port in ("in", "out")}
+
+
+def _reserved(nodes: Sequence[HardwareNode]) -> set[str]:
+    """Names that no instance of these nodes may have."""
+    return {f"{stem}_{end}" for stem in _port_stems(nodes) for end in _ENDS} | _INNER_NAMES
 
 
 def _build_files(

@@ -149,6 +149,91 @@ def test_a_pool_of_other_parallelism_than_its_window_is_refused() -> None:
         IntegerModel(graph.model_copy(update={"nodes": nodes}), parameters)
 
 
+def _residual() -> list[HardwareNode]:
+    """x (4x4, 2 channels) forks; both copies are added; window, average, global sum, label."""
+    shape = (1, 4, 4, 1, 2)
+    x = Stream(name="x", dtype=U4, folded_shape=shape)
+    p, q = (Stream(name=name, dtype=U4, folded_shape=shape) for name in "pq")
+    y = Stream(name="y", dtype=S12, folded_shape=shape)
+    w = Stream(name="w", dtype=S12, folded_shape=(1, 3, 3, 4, 2))
+    v = Stream(name="v", dtype=S12, folded_shape=(1, 3, 3, 1, 2))
+    g = Stream(name="g", dtype=S12, folded_shape=(1, 1, 1, 1, 2))
+    label = Stream(name="label", dtype=U2, folded_shape=(1, 1, 1))
+    fork = _node("fork", "DuplicateStreams", x, p, NumOutputStreams=2)
+    add = _node("add", "ElementwiseAdd", p, y)
+    return [
+        fork.model_copy(update={"outputs": (p, q)}),
+        add.model_copy(update={"inputs": (p, q)}),
+        _window(y, w, 1, IFMDim=(4, 4), OFMDim=(3, 3)),
+        _node("average", "Pool", w, v, KernelSize=(2, 2), Function="QuantAvgPool", Size=1),
+        _node("global", "GlobalAccPool", v, g, NumChannels=2),
+        _node("label", "LabelSelect", g, label, Labels=2, K=1),
+    ]
+
+
+def test_forks_joins_and_the_small_layers_in_any_order() -> None:
+    nodes = _residual()
+    ordered = _graph(nodes, (4, 4, 2), (1,))
+    frames = np.random.default_rng(2).integers(0, 16, (6, 4, 4, 2))
+    frames[0], frames[1] = 0, 15
+    tensors = IntegerModel(ordered, {}).trace(frames)
+    doubled = 2 * frames
+    windows = sum(doubled[:, r : r + 3, c : c + 3] for r in (0, 1) for c in (0, 1))
+    np.testing.assert_array_equal(tensors["q"], frames)
+    np.testing.assert_array_equal(tensors["y"], doubled)
+    np.testing.assert_array_equal(tensors["v"], windows // 2)
+    np.testing.assert_array_equal(tensors["g"], (windows // 2).sum(axis=(1, 2)))
+    np.testing.assert_array_equal(tensors["label"][:, 0], tensors["g"].argmax(axis=1))
+    assert IntegerModel(ordered, {}).run(frames).shape == (6, 1)
+    for stream in (s for node in nodes for s in (*node.inputs, *node.outputs)):
+        assert tensors[stream.name][0].size == stream.beats * stream.elements
+    turned = ordered.model_copy(update={"nodes": tuple(reversed(nodes))})
+    again = IntegerModel(turned, {}).trace(frames)
+    assert all(np.array_equal(again[name], tensors[name]) for name in tensors)
+
+
+def _refused(index: int, message: str, **changes: Any) -> None:
+    nodes = _residual()
+    graph = _graph(nodes, (4, 4, 2), (1,))
+    nodes[index] = nodes[index].model_copy(update=changes)
+    with pytest.raises(ConfigError, match=message):
+        IntegerModel(graph.model_copy(update={"nodes": tuple(nodes)}), {}).run(
+            np.zeros((1, 4, 4, 2), dtype=np.int64)
+        )
+
+
+def test_broken_forks_and_joins_are_refused() -> None:
+    nodes = _residual()
+    x, (p, q) = nodes[0].inputs[0], nodes[0].outputs
+    y, w, label = (nodes[k].outputs[0] for k in (1, 2, 5))
+    x3 = x.model_copy(update={"name": "x3"})
+    _refused(0, "'fork' .DuplicateStreams. has 1 inputs and 3 outputs", outputs=(p, q, x3))
+    _refused(1, "'add' .* has 1 inputs and 1 outputs; its integer model has 2", inputs=(p,))
+    _refused(2, "'swgw' makes 'x', made already", outputs=(w, x))
+    _refused(1, "'add' reads 'label', which no node before it makes", inputs=(p, label))
+    _refused(5, "wants the 3 largest", attributes={"Labels": 2, "K": 3})
+    _refused(3, "pools with 'AvgPool'", attributes={"KernelSize": (2, 2), "Function": "AvgPool"})
+    graph = _graph(nodes, (4, 4, 2), (1,))
+    with pytest.raises(ConfigError, match="No node makes the graph's output 'label'"):
+        IntegerModel(graph.model_copy(update={"nodes": tuple(nodes[:5])}), {})
+    # A depthwise window on one way of a join only.
+    late = nodes[2].model_copy(update={"inputs": (p,)})
+    join = nodes[1].model_copy(update={"inputs": (w, q)})
+    with pytest.raises(ConfigError, match="'add' joins streams of different order"):
+        IntegerModel(
+            graph.model_copy(update={"nodes": (nodes[0], late, join), "output_stream": y}), {}
+        )
+
+
+def test_a_sum_that_leaves_its_type_names_the_addition() -> None:
+    nodes = _residual()
+    narrow = nodes[1].outputs[0].model_copy(update={"dtype": U4})
+    nodes[1] = nodes[1].model_copy(update={"outputs": (narrow,)})
+    graph = _graph(nodes, (4, 4, 2), (1,))
+    with pytest.raises(ValueError, match=r"^add: Add output holds 30, outside"):
+        IntegerModel(graph, {}).run(np.full((1, 4, 4, 2), 15))
+
+
 def test_missing_parts_are_named() -> None:
     graph, parameters = _cnn()
     frames = np.zeros((1, 4, 4, 2), dtype=np.int64)

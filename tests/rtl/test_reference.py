@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adaqat_hw.rtl import reference
@@ -20,6 +20,7 @@ def _random(seed: int, shape: tuple[int, ...], low: int = 0, high: int = 16) -> 
     return np.random.default_rng(seed).integers(low, high, shape)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 99), st.integers(1, 5), st.integers(1, 6), st.integers(1, 4))
 def test_mvau_is_a_sum_of_products(seed: int, n: int, mw: int, mh: int) -> None:
     x, w = _random(seed, (n, mw)), _random(seed + 1, (mw, mh), -8, 8)
@@ -52,6 +53,7 @@ def test_mvau_refuses_what_does_not_fit() -> None:
         reference.mvau(x, w[:3], input_type=U4, weight_type=S4, output_type=S32)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 99), st.booleans(), st.integers(-8, 1))
 def test_thresholding_counts_thresholds_reached(seed: int, shared: bool, bias: int) -> None:
     x = _random(seed, (3, 2, 5), -50, 50)
@@ -75,6 +77,7 @@ def test_thresholding_refusals() -> None:
         reference.thresholding([[0]], [[5]], input_type=S32, output_type=U4, out_bias=-1)
 
 
+@settings(deadline=None)
 @given(
     st.integers(0, 99),
     st.tuples(st.integers(1, 3), st.integers(1, 3)),
@@ -130,3 +133,118 @@ def test_shape_refusals() -> None:
         reference.max_pool(x, 2, 1, dtype=U8)
     with pytest.raises(ValueError, match="negative"):
         reference.pad(x, (0, 0, -1, 0), dtype=U8)
+
+
+@settings(deadline=None)
+@given(
+    st.integers(0, 99),
+    st.sampled_from([1, 2, 4]),
+    st.integers(1, 3),
+    st.integers(1, 3),
+    st.booleans(),
+    st.integers(0, 5),
+)
+def test_a_sum_pool_shifts_like_floor_division(
+    seed: int, pe: int, kernel_h: int, kernel_w: int, signed: bool, shift: int
+) -> None:
+    dtype = IntType(bits=4, signed=signed)
+    low = -8 * signed
+    x = _random(seed, (2, 4, 4, 4), low, low + 16)
+    kernel = (kernel_h, kernel_w)
+    windows = reference.sliding_window(x, kernel, dtype=dtype, depthwise_simd=pe)
+    y = reference.sum_pool(
+        windows, kernel_h * kernel_w, pe, shift=shift, input_type=dtype, output_type=S32
+    )
+    for frame, row, col, channel in np.ndindex(*y.shape):
+        total = sum(
+            int(x[frame, row + r, col + c, channel])
+            for r in range(kernel_h)
+            for c in range(kernel_w)
+        )
+        assert y[frame, row, col, channel] == total // 2**shift
+
+
+@settings(deadline=None)
+@given(st.integers(1, 16), st.integers(1, 400), st.integers(2, 32))
+def test_an_average_pools_shift_leaves_just_the_output_bits(
+    input_bits: int, window: int, output_bits: int
+) -> None:
+    shift = reference.quant_avg_shift(input_bits, window, output_bits)
+    largest = (2**input_bits - 1) * window
+    assert largest >> shift < 2**output_bits
+    assert shift == 0 or largest >> (shift - 1) >= 2**output_bits
+
+
+@pytest.mark.parametrize(
+    ("bits", "out_bits", "kernel", "signed"),
+    [(4, 4, 4, False), (4, 4, 3, True), (2, 8, 2, False), (8, 5, 2, True), (3, 2, 4, False)],
+)
+def test_an_average_pool_is_qonnxs(bits: int, out_bits: int, kernel: int, signed: bool) -> None:
+    """FINN's QuantAvgPool comes from QONNX's node, whose own execution is the definition."""
+    from onnx import helper
+    from qonnx.custom_op.general.quantavgpool2d import QuantAvgPool2d
+
+    node = helper.make_node(
+        "QuantAvgPool2d", ["x"], ["y"], domain="qonnx.custom_op.general", stride=kernel,
+        kernel=kernel, ibits=bits, obits=out_bits, signed=int(signed), data_layout="NHWC",
+    )  # fmt: skip
+    dtype, target = (IntType(bits=b, signed=signed) for b in (bits, out_bits))
+    low = -(2 ** (bits - 1)) * signed
+    x = _random(bits, (1, 3 * kernel, 3 * kernel, 4), low, low + 2**bits)
+    x[0, :kernel, :kernel], x[0, kernel : 2 * kernel, :kernel] = low, low + 2**bits - 1
+    context = {"x": x.astype(np.float32), "y": np.zeros((1, 3, 3, 4), dtype=np.float32)}
+    QuantAvgPool2d(node).execute_node(context, None)
+    shift = reference.quant_avg_shift(bits, kernel**2, out_bits)
+    assert shift == QuantAvgPool2d(node).get_shifts()
+    windows = reference.sliding_window(
+        x, (kernel, kernel), dtype=dtype, stride=(kernel, kernel), depthwise_simd=2
+    )
+    y = reference.sum_pool(windows, kernel**2, 2, shift=shift, input_type=dtype, output_type=target)
+    np.testing.assert_array_equal(y, context["y"])
+
+
+@settings(deadline=None)
+@given(st.integers(0, 99), st.integers(1, 40), st.integers(1, 5))
+def test_global_pool_and_add_are_plain_sums(seed: int, pixels: int, channels: int) -> None:
+    x, y = _random(seed, (3, pixels, channels)), _random(seed + 1, (3, pixels, channels), -8, 8)
+    pooled = reference.global_acc_pool(x, input_type=U4, output_type=S32)
+    added = reference.add(x, y, first_type=U4, second_type=S4, output_type=S32)
+    assert pooled.shape == (3, channels)
+    for frame, channel in np.ndindex(3, channels):
+        assert pooled[frame, channel] == sum(int(v) for v in x[frame, :, channel])
+        for pixel in range(pixels):
+            at = (frame, pixel, channel)
+            assert added[at] == int(x[at]) + int(y[at])
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(-8, 7), min_size=1, max_size=20))
+def test_label_select_finds_the_first_of_the_largest(values: list[int]) -> None:
+    y = reference.label_select([values], input_type=S4, output_type=U8)
+    assert y.tolist() == [[values.index(max(values))]]
+
+
+def test_small_layer_refusals() -> None:
+    x = np.full((1, 4), 15)
+    with pytest.raises(ValueError, match=r"Add output holds 30, outside -8\.\.7"):
+        reference.add(x, x, first_type=U4, second_type=U4, output_type=S4)
+    with pytest.raises(ValueError, match=r"\(1, 4\) and \(1, 3\) cannot be added"):
+        reference.add(x, x[:, :3], first_type=U4, second_type=U4, output_type=U8)
+    with pytest.raises(ValueError, match="Add input 1 holds 15"):
+        reference.add(x, x, first_type=U4, second_type=S4, output_type=U8)
+    with pytest.raises(ValueError, match="Global pool output holds 60"):
+        reference.global_acc_pool(x.reshape(1, 4, 1), input_type=U4, output_type=U4)
+    with pytest.raises(ValueError, match="Average pool output holds 30"):
+        reference.sum_pool(x, 4, 1, shift=1, input_type=U4, output_type=U4)
+    with pytest.raises(ValueError, match="shift is -1"):
+        reference.sum_pool(x, 4, 1, shift=-1, input_type=U4, output_type=U8)
+    with pytest.raises(ValueError, match=r"beats of 3 values does not divide 4"):
+        reference.sum_pool(x, 1, 3, shift=0, input_type=U4, output_type=U8)
+    with pytest.raises(ValueError, match=r"Label select output holds 2, outside 0\.\.1"):
+        reference.label_select(
+            [[0, 0, 1]], input_type=U4, output_type=IntType(bits=1, signed=False)
+        )
+    with pytest.raises(ValueError, match="needs"):
+        reference.label_select(np.zeros((1, 0), dtype=np.int64), input_type=U4, output_type=U4)
+    with pytest.raises(ValueError, match="needs"):
+        reference.global_acc_pool([1], input_type=U4, output_type=U4)

@@ -363,6 +363,101 @@ def test_streams_may_fork_and_join(tmp_path, verilator):
     assert list(run.words) == [(x - 2 * (x + 1)) & 255 for x in (5, 250, 0)]
 
 
+S17, U8 = IntType(bits=17, signed=True), IntType(bits=8, signed=False)
+
+
+def residual(depth: int, *, label: bool) -> tuple[HardwareGraph, dict]:
+    """A fork: one way through an MVAU of 16x16, one past it through a FIFO; then an addition.
+
+    With ``label`` a global pool over 4 pixels of 4 channels and a label select follow.
+    """
+    s = {name: stream(name, 2, 8, S4) for name in ("x", "left", "right", "late")}
+    s |= {"y": stream("y", 2, 8, S16), "sum": stream("sum", 2, 8, S17)}
+    nodes = [
+        # In no order: the streams, not the positions, say what comes first.
+        make_node("add", "ElementwiseAdd", [s["y"], s["late"]], [s["sum"]], generator="adaqat",
+                  backend="hls", layer="fc"),
+        make_node("fork", "DuplicateStreams", [s["x"]], [s["left"], s["right"]],
+                  generator="adaqat", backend="hls", layer="fc",
+                  attributes={"NumOutputStreams": 2, "NumChannels": 16, "PE": 2}),
+        make_node("wait", "StreamingFIFO", [s["right"]], [s["late"]], generator="adaqat",
+                  attributes={"depth": depth}),
+        mvau("fc", s["left"], s["y"], 16, 16),
+    ]  # fmt: skip
+    last = s["sum"]
+    if label:
+        pooled, last = stream("pooled", 2, 2, IntType(bits=19, signed=True)), stream("l", 1, 1, U8)
+        nodes += [
+            make_node("pool", "GlobalAccPool", [s["sum"]], [pooled], generator="adaqat",
+                      backend="hls", attributes={"NumChannels": 4, "PE": 2}),
+            make_node("select", "LabelSelect", [pooled], [last], generator="adaqat",
+                      backend="hls", attributes={"Labels": 4, "PE": 2, "K": 1}),
+        ]  # fmt: skip
+    weights = np.random.default_rng(8).integers(-4, 4, (16, 16))
+    return make_graph(nodes, s["x"], last), {"fc__weights": weights}
+
+
+@pytest.mark.rtl
+@pytest.mark.parametrize("label", [False, True])
+def test_a_fork_two_branches_and_an_addition(tmp_path, verilator, label):
+    graph, parameters = residual(16, label=label)
+    design = stitch(graph, tmp_path, parameters=parameters)
+    assert "adaqat/adq_duplicate.sv" in (design.folder / "files.f").read_text()
+    assert set(design.layers["fc"].nodes) == {"add", "fork", "fc"}
+    frames = np.random.default_rng(5).integers(-8, 8, (30, 16))
+    frames[0], frames[1] = -8, 7
+    model = IntegerModel(graph, parameters)
+    tensors = model.trace(frames)
+    total = frames @ parameters["fc__weights"] + frames
+    assert np.array_equal(tensors["sum"].reshape(30, 16), total)
+    expected = model.run(frames)
+    if label:
+        classes = total.reshape(30, 4, 4).sum(axis=1).argmax(axis=1)
+        assert expected[:, 0].tolist() == classes.tolist()
+        assert len(set(classes.tolist())) > 1
+    simulator = simulate(design, tmp_path / "sim")
+    words = pack_words(frames.reshape(-1, 2), S4)
+    last = graph.output_stream
+    for stall in (None, Stall(seed=2), Stall(3, 0.0, 0.9), Stall(4, 0.9, 0.0)):
+        run = simulator.run(
+            words, 30 * last.beats, max_cycles=50_000, stall=stall, drain=50, init_seed=3
+        )
+        got = unpack_words(run.words, last.elements, last.dtype)
+        assert np.array_equal(got.reshape(expected.shape), expected)
+        if stall is None:
+            assert run.interval(last.beats) == 64  # the MVAU's own: the joins add no bubble
+
+
+@pytest.mark.rtl
+def test_a_bypass_without_room_is_a_deadlock(tmp_path, verilator):
+    graph, parameters = residual(2, label=False)
+    simulator = simulate(stitch(graph, tmp_path, parameters=parameters), tmp_path / "sim")
+    with pytest.raises(StageFailed, match=r"0 of 8 outputs .* 4 of 16 inputs were accepted"):
+        simulator.run([0] * 16, 8, max_cycles=500)
+
+
+def test_a_layer_of_several_streams_shares_no_names_with_its_nodes(tmp_path):
+    """Ports 1 and up belong to a layer as much as port 0."""
+    graph, parameters = residual(2, label=False)
+    nodes = [
+        node.model_copy(update={"name": new, "layer": "all"})
+        for node, new in zip(
+            graph.nodes, ("in1_V_TDATA", "out0_V_TVALID", "in1_V", "fc"), strict=True
+        )
+    ]
+    nodes = [node for node in nodes if node.name != "fc"]
+    rest = [n.model_copy(update={"layer": "rest"}) for n in graph.nodes if n.name == "fc"]
+    graph = graph.model_copy(update={"nodes": (*nodes, *rest)})
+    design = stitch(graph, tmp_path, parameters=parameters)
+    text = (design.folder / "layer_0.sv").read_text()
+    # in1 is the MVAU's result, which comes from the other layer.
+    assert "input  logic in1_V_TVALID" in text
+    labels = re.findall(r"^  \w+ (\w+) \($", text, re.MULTILINE)
+    assert len(labels) == 3
+    ports = re.findall(r"^    (?:input |output) logic (?:\[.*\] )?(\w+)", text, re.MULTILINE)
+    assert not set(labels) & set(ports)
+
+
 def broken(graph: HardwareGraph, what: str) -> HardwareGraph:
     nodes = graph.nodes
     if what == "no producer":
@@ -384,7 +479,7 @@ def broken(graph: HardwareGraph, what: str) -> HardwareGraph:
     if what == "hls":
         return replaced(graph, 0, backend="hls")
     if what == "own operator":
-        return replaced(graph, 0, generator="adaqat")
+        return replaced(graph, 0, op="FMPadding", generator="adaqat")
     if what == "no attribute":
         return replaced(graph, 1, attributes={"PE": 1, "SIMD": 2, "MW": 4})
     if what == "weight width":
@@ -432,7 +527,7 @@ def broken(graph: HardwareGraph, what: str) -> HardwareGraph:
         ("no nodes", "graph of 'tiny' has no nodes"),
         ("operator", r"'fifo' \(LabelSelect, rtl\) has no RTL from FINN"),
         ("hls", r"'fifo' \(StreamingFIFO, hls\) has no RTL from FINN"),
-        ("own operator", "operator 'StreamingFIFO', for which hw/rtl has no module"),
+        ("own operator", "operator 'FMPadding', for which hw/rtl has no module"),
         ("no attribute", "'MH' of node 'fc1' is None"),
         ("weight width", "'fc1' cannot be packed: .* outside -2..1"),
         ("no weight type", "'weight_signed' of node 'fc1' are 3, None"),
