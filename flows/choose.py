@@ -1,20 +1,22 @@
-"""Choose how each MVAU is built: in LUTs by hw/rtl, or in DSP blocks by FINN."""
+"""Choose how each MVAU and VVAU is built: in LUTs, or in DSP blocks (an MVAU by FINN)."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from adaqat_hw.schema import ImplChoice
 from flow_state import FlowState, MvauChoice, Refused
-from layers import base_op
+from layers import WEIGHTED_OPS, base_op
 
 # Up to this product of widths a LUT multiplier is small; docs: LUTs grow with the product,
 # DSP blocks do not.
 LUT_BIT_PRODUCT = 16
 # (activation, weight, accumulator) bits that fit a DSP block's datapath.
 _DATAPATH = {"DSP48E1": (18, 25, 48), "DSP48E2": (18, 27, 48), "DSP58": (24, 27, 58)}
+_NOT_FOR_FINN = ("MULT18X18D",)  # Lattice ECP5
 _LUT_WEIGHTS = ("BINARY", "TERNARY")
 
 
@@ -46,7 +48,7 @@ def choose_impl(
 
 
 def choose_all(state: FlowState) -> None:
-    """Fill ``state.choices`` for every MVAU and tell FINN which backend to take.
+    """Fill ``state.choices`` for every MVAU and VVAU and tell FINN which backend to take.
 
     Raises:
         Refused: a layer that the request names does not exist, or cannot be built as asked.
@@ -63,14 +65,17 @@ def choose_all(state: FlowState) -> None:
     ]
     for node in model.graph.node:
         instance = getCustomOp(node)
-        if base_op(node.op_type) != "MVAU":
-            instance.set_nodeattr("preferred_impl_style", "")
+        op = base_op(node.op_type)
+        if op != "MVAU":
+            # A VVAU's RTL is this project's, in LUTs or DSPs; FINN's is for Versal only.
+            instance.set_nodeattr("preferred_impl_style", "hls" if op == "VVAU" else "")
+        if op not in WEIGHTED_OPS:
             continue
         layer = state.layer_of.get(node.name) or node.name
         asked = request.impl_per_layer.get(layer, request.impl)
         weights, acts = instance.get_input_datatype(1), instance.get_input_datatype(0)
         limit = _lut_refusal(weights, acts)
-        refusal = _dsp_refusal(model, node, instance, request.dsp_block)
+        refusal = _dsp_refusal(model, node, instance, request.dsp_block) if op == "MVAU" else None
         choice: MvauChoice | str
         if limit is not None:
             choice = limit
@@ -79,8 +84,10 @@ def choose_all(state: FlowState) -> None:
         if isinstance(choice, str):
             problems.append(f"Layer {layer!r} cannot be built with impl={asked!r}: {choice}.")
             continue
-        state.choices[node.name] = choice
-        instance.set_nodeattr("preferred_impl_style", "rtl" if choice.impl == "dsp" else "hls")
+        state.choices[node.name] = replace(choice, dsp_refusal=refusal)
+        if op == "MVAU":
+            style = "rtl" if choice.impl == "dsp" else "hls"
+            instance.set_nodeattr("preferred_impl_style", style)
         if choice.impl == "lut":
             instance.set_nodeattr("resType", "lut")
     if problems:
@@ -100,6 +107,8 @@ def _dsp_refusal(model: Any, node: Any, instance: Any, block: str) -> str | None
     """Return why FINN's RTL MVAU cannot take this node, or None."""
     weights, acts = instance.get_input_datatype(1), instance.get_input_datatype(0)
     accu = instance.get_output_datatype()
+    if block in _NOT_FOR_FINN:
+        return f"FINN's DSP version is written for AMD's DSP blocks and this board has {block}"
     if block not in _DATAPATH:
         raise Refused([f"dsp_block is {block!r}; allowed are {sorted(_DATAPATH)!r}."])
     max_act, max_weight, max_accu = _DATAPATH[block]

@@ -52,7 +52,8 @@ def quantize_inputs(ends: SoftwareEnds, inputs: NDArray[Any]) -> NDArray[np.int6
     Returns:
         (n, *ends.input_shape) integers.
     """
-    low, high = _range(ends.input_dtype, ends.input_narrow)
+    dtype = ends.input_dtype
+    low, high = dtype_range(dtype.bits, dtype.signed, ends.input_narrow)
     scaled = np.asarray(inputs, dtype=np.float32) / np.float32(ends.input_scale)
     integers = np.clip(np.round(scaled), low, high).astype(np.int64)
     if ends.input_nchw and len(ends.input_shape) == 3:
@@ -81,10 +82,11 @@ def _output_type(datatype: Any) -> IntType:
     return int_type(datatype, "the output")
 
 
-def _range(dtype: IntType, narrow: bool) -> tuple[int, int]:
-    if not dtype.signed:
-        return 0, 2**dtype.bits - 1 - int(narrow)
-    return -(2 ** (dtype.bits - 1)) + int(narrow), 2 ** (dtype.bits - 1) - 1
+def dtype_range(bits: int, signed: bool, narrow: bool) -> tuple[int, int]:
+    """Return the lowest and highest integer of a quantizer."""
+    if not signed:
+        return 0, 2**bits - 1 - int(narrow)
+    return -(2 ** (bits - 1)) + int(narrow), 2 ** (bits - 1) - 1
 
 
 def _cut_head(model: Any, bits: int, signed: bool) -> IntType:

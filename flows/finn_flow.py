@@ -51,7 +51,7 @@ def _run(request: BuildRequest, folder: Path, report: Callable[[dict[str, Any]],
     try:
         import record
         from flow_state import FlowState
-        from steps import steps_of
+        from steps import perform, steps_of
 
         steps = steps_of(request)
         index, total = 0, len(steps)
@@ -64,7 +64,7 @@ def _run(request: BuildRequest, folder: Path, report: Callable[[dict[str, Any]],
             step = entry.name
             started = time.perf_counter()
             sys.stdout.write(f"=== {step}\n")
-            entry.run(state)
+            perform(entry, state)
             seconds = round(time.perf_counter() - started, 3)
             nodes = len(state.model.graph.node) if state.model is not None else None
             done.append(StepRecord(name=step, seconds=seconds, nodes=nodes))

@@ -52,10 +52,11 @@ class InputQuantizer:
 
 @dataclass(frozen=True)
 class MvauChoice:
-    """How an MVAU is built, and why."""
+    """How an MVAU is built, and why; ``dsp_refusal`` is why it cannot be built in DSPs."""
 
     impl: MvauImpl
     reason: str
+    dsp_refusal: str | None = None
 
 
 @dataclass
@@ -64,7 +65,7 @@ class FlowState:
 
     ``model`` is the current graph (qonnx ModelWrapper), ``file_model`` the graph as it was read,
     ``integer_model`` the integer graph before conversion to hardware layers, the reference of
-    the golden frames.
+    the golden frames. ``probe`` are the frames that verify every step (verify.Probe).
     """
 
     request: BuildRequest
@@ -79,6 +80,7 @@ class FlowState:
     layers: list[MacLayer] = field(default_factory=list)
     ends: SoftwareEnds | None = None
     integer_model: Any = None
+    probe: Any = None
     layer_of: dict[str, str | None] = field(default_factory=dict)
     choices: dict[str, MvauChoice] = field(default_factory=dict)
     files_of: dict[str, tuple[str, ...]] = field(default_factory=dict)

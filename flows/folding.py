@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from flow_state import FlowState, Refused
 from layers import base_op
 
 _FOLDS = ("PE", "SIMD")
-# PE or SIMD of an op must divide the attribute named here.
+# PE or SIMD of an op must divide the attribute named here (its product where it has several).
 _DIVIDES = {
     ("MVAU", "PE"): "MH",
     ("MVAU", "SIMD"): "MW",
@@ -16,6 +18,12 @@ _DIVIDES = {
     ("FMPadding", "SIMD"): "NumChannels",
     ("ConvolutionInputGenerator", "SIMD"): "IFMChannels",
     ("Pool", "PE"): "Channels",
+    ("VVAU", "PE"): "Channels",
+    ("VVAU", "SIMD"): "Kernel",
+    ("DuplicateStreams", "PE"): "NumChannels",
+    ("GlobalAccPool", "PE"): "NumChannels",
+    ("AddStreams", "PE"): "NumChannels",
+    ("LabelSelect", "PE"): "Labels",
 }
 
 
@@ -55,7 +63,7 @@ def apply_folding(state: FlowState) -> None:
                 instance.set_nodeattr(key, value)
             else:
                 problems.append(fault)
-    problems += _pool_faults(state)
+    problems += _window_faults(state)
     if problems:
         raise Refused(problems)
 
@@ -64,26 +72,44 @@ def _fault(instance: Any, op: str, name: str, key: str, value: int) -> str | Non
     if key not in _FOLDS or key not in instance.get_nodeattr_types():
         have = [x for x in _FOLDS if x in instance.get_nodeattr_types()]
         return f"folding of {name!r} sets {key!r}; allowed are {have!r}."
-    total = instance.get_nodeattr(_DIVIDES[op, key]) if (op, key) in _DIVIDES else None
+    total = _total(instance, op, key)
     if value < 1 or (total is not None and total % value):
         return f"folding of {name!r} sets {key} = {value!r}, which must divide {total!r}."
     return None
 
 
-def _pool_faults(state: FlowState) -> list[str]:
-    """A pool reads its window channel by channel: both sides must take as many at once."""
+def _total(instance: Any, op: str, key: str) -> int | None:
+    """Return what PE or SIMD of a node must divide, None where nothing is known."""
+    if op == "ElementwiseAdd":
+        return int(instance.get_normal_output_shape()[-1])
+    if (op, key) not in _DIVIDES:
+        return None
+    return int(np.prod(instance.get_nodeattr(_DIVIDES[op, key])))
+
+
+def _window_faults(state: FlowState) -> list[str]:
+    """A pool or VVAU reads its window channel by channel: both sides must take as many at once."""
     from qonnx.custom_op.registry import getCustomOp
 
     faults = []
     for node in state.model.graph.node:
-        if base_op(node.op_type) != "Pool":
+        op = base_op(node.op_type)
+        if op not in ("Pool", "VVAU"):
             continue
         window = state.model.find_producer(node.input[0])
-        pe = getCustomOp(node).get_nodeattr("PE")
-        simd = getCustomOp(window).get_nodeattr("SIMD") if window is not None else pe
-        if pe != simd:
+        if window is None or base_op(window.op_type) != "ConvolutionInputGenerator":
+            continue
+        instance, lanes = getCustomOp(node), getCustomOp(window).get_nodeattr("SIMD")
+        pe = instance.get_nodeattr("PE")
+        if pe != lanes:
             faults.append(
-                f"PE of {node.name!r} is {pe!r} and SIMD of {window.name!r} is {simd!r}; a pool "
-                "and its window must have the same."
+                f"PE of {node.name!r} is {pe!r} and SIMD of {window.name!r} is {lanes!r}; a pool "
+                "or depthwise convolution and its window must have the same."
+            )
+        whole = getCustomOp(window).get_nodeattr("parallel_window")
+        if op == "VVAU" and instance.get_nodeattr("SIMD") > 1 and not whole:
+            faults.append(
+                f"SIMD of {node.name!r} is {instance.get_nodeattr('SIMD')!r}; above 1 it needs "
+                "the window at once, which target_fps chooses where PE alone is too slow."
             )
     return faults

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaqat_hw.schema import GOLDEN_FRAMES, SoftwareEnds, sha256_file, write_atomic
-from ends import logits, quantize_inputs
+from ends import dtype_range, logits, quantize_inputs
 from flow_state import FlowError, FlowState, Refused
 from record import GOLDEN_FILE, save_arrays
 from ties import nudged_logits
@@ -99,14 +99,14 @@ def read_real(state: FlowState) -> RealFrames | None:
 
 def random_frames(ends: SoftwareEnds, seed: int) -> NDArray[np.int64]:
     """Draw frames over the whole input range."""
-    low, high = _range(ends)
+    low, high = dtype_range(ends.input_dtype.bits, ends.input_dtype.signed, ends.input_narrow)
     shape = (RANDOM_FRAMES, *ends.input_shape)
     return np.random.default_rng(seed).integers(low, high, size=shape, endpoint=True)
 
 
 def extreme_frames(ends: SoftwareEnds) -> NDArray[np.int64]:
     """Return all-lowest, all-highest, and both checkerboards of the two."""
-    low, high = _range(ends)
+    low, high = dtype_range(ends.input_dtype.bits, ends.input_dtype.signed, ends.input_narrow)
     parity = np.indices(ends.input_shape).sum(axis=0) % 2
     frames = [
         np.full(ends.input_shape, low),
@@ -122,12 +122,12 @@ def execute(model: Any, inputs: NDArray[np.int64]) -> NDArray[np.int64]:
     batch = min(_CHUNK, len(inputs))
     batched = _batched(model, inputs[:batch]) if batch > 1 else None
     if batched is None:
-        return np.concatenate([_run(model, inputs[k : k + 1]) for k in range(len(inputs))])
+        return np.concatenate([run(model, inputs[k : k + 1]) for k in range(len(inputs))])
     found = []
     for start in range(0, len(inputs), batch):
         chunk = inputs[start : start + batch]
         padded = np.concatenate([chunk, np.repeat(chunk[-1:], batch - len(chunk), axis=0)])
-        found.append(_run(batched, padded)[: len(chunk)])
+        found.append(run(batched, padded)[: len(chunk)])
     return np.concatenate(found)
 
 
@@ -175,7 +175,7 @@ def _check_real(state: FlowState, found: NDArray[np.float64], real: RealFrames) 
     if len(ties):
         state.remark(
             f"{len(ties)} of {len(found)} golden frames differ from the network's logits because "
-            "a value lies between two levels, where thresholds round up and quantizers to even."
+            "a value lies so near the middle of two levels that float arithmetic decides."
         )
 
 
@@ -202,14 +202,12 @@ def _explained_by_ties(
     return rounded & honest
 
 
-def _range(ends: SoftwareEnds) -> tuple[int, int]:
-    bits, narrow = ends.input_dtype.bits, int(ends.input_narrow)
-    if not ends.input_dtype.signed:
-        return 0, 2**bits - 1 - narrow
-    return -(2 ** (bits - 1)) + narrow, 2 ** (bits - 1) - 1
+def run(model: Any, frames: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Execute an integer graph once, on as many frames as it is made for.
 
-
-def _run(model: Any, frames: NDArray[np.int64]) -> NDArray[np.int64]:
+    Raises:
+        FlowError: it puts out values that are not integers.
+    """
     from qonnx.core.onnx_exec import execute_onnx
 
     source, target = model.graph.input[0].name, model.graph.output[0].name
@@ -229,9 +227,9 @@ def _batched(model: Any, frames: NDArray[np.int64]) -> Any:
 
     try:
         wide = deepcopy(model).transform(ChangeBatchSize(len(frames))).transform(InferShapes())
-        found = _run(wide, frames)
+        found = run(wide, frames)
     except Exception:  # a graph that cannot be batched is executed frame by frame
         return None
-    singles = [_run(model, frames[k : k + 1]) for k in (0, len(frames) - 1)]
+    singles = [run(model, frames[k : k + 1]) for k in (0, len(frames) - 1)]
     same = all(np.array_equal(found[k], s[0]) for k, s in zip((0, -1), singles, strict=True))
     return wide if same else None

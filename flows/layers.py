@@ -17,7 +17,15 @@ _OWNED_BY_CONSUMER = (
     "StreamingFIFO",
     "StreamingDataWidthConverter",
 )
-_PASS_UPSTREAM = (*_OWNED_BY_CONSUMER, "Pool", "Thresholding")
+_PASS_UPSTREAM = (*_OWNED_BY_CONSUMER, "Pool", "Thresholding", "DuplicateStreams")
+# Layers without weights: their rows are named by what they do and counted from 0.
+_UNNAMED = {
+    "Pool": "maxpool",
+    "ElementwiseAdd": "add",
+    "AddStreams": "add",
+    "GlobalAccPool": "globalpool",
+    "LabelSelect": "labelselect",
+}
 
 
 def base_op(op_type: str) -> str:
@@ -29,7 +37,8 @@ def map_layers(state: FlowState) -> None:
     """Fill ``state.layer_of`` for every node of ``state.model``.
 
     MVAUs are matched by their weights; one that matches none gets the next free layer in graph
-    order, with a remark. Max pools get ``maxpool<k>``, k counting from 0.
+    order, with a remark. Max pools get ``maxpool<k>``, average pools ``avgpool<k>``, additions
+    ``add<k>``, global pools ``globalpool<k>``, k counting from 0.
     """
     model = state.model
     weighted = [n for n in model.graph.node if base_op(n.op_type) in WEIGHTED_OPS]
@@ -41,9 +50,19 @@ def map_layers(state: FlowState) -> None:
                 f"{node.name} was counted into layer {name!r} by its position: no layer of the "
                 "file has its weights."
             )
-    pools = [n.name for n in model.graph.node if base_op(n.op_type) == "Pool"]
-    named.update({name: f"maxpool{k}" for k, name in enumerate(pools)})
+    counts: dict[str, int] = {}
+    for node in model.graph.node:
+        if (kind := _kind(node)) is not None:
+            named[node.name] = f"{kind}{counts.get(kind, 0)}"
+            counts[kind] = counts.get(kind, 0) + 1
     state.layer_of = {n.name: _layer(model, n, named) for n in model.graph.node}
+
+
+def _kind(node: Any) -> str | None:
+    functions = [a.s for a in node.attribute if a.name == "Function"]
+    if base_op(node.op_type) == "Pool" and functions == [b"QuantAvgPool"]:
+        return "avgpool"
+    return _UNNAMED.get(base_op(node.op_type))
 
 
 def match_layers(
@@ -116,7 +135,7 @@ def _layer(model: Any, node: Any, named: dict[str, str | None]) -> str | None:
     if base_op(node.op_type) in _OWNED_BY_CONSUMER:
         owner = _downstream(model, node, named)
         return owner if owner is not None else _upstream(model, node, named)
-    if base_op(node.op_type) == "Thresholding":
+    if base_op(node.op_type) in ("Thresholding", "DuplicateStreams"):
         return _upstream(model, node, named)
     return None
 
@@ -129,18 +148,18 @@ def _downstream(model: Any, node: Any, named: dict[str, str | None]) -> str | No
         node = readers[0]
         if node.name in named:
             return named[node.name]
-        if base_op(node.op_type) == "Thresholding":
+        if base_op(node.op_type) in ("Thresholding", "DuplicateStreams"):
             return _upstream(model, node, named)
         if base_op(node.op_type) not in _OWNED_BY_CONSUMER:
             return None
 
 
 def _upstream(model: Any, node: Any, named: dict[str, str | None]) -> str | None:
-    """Follow the first input up to an MVAU; pools on the way are passed."""
+    """Follow the first input up to a layer with weights or an addition; pools are passed."""
     while base_op(node.op_type) in _PASS_UPSTREAM:
         node = model.find_producer(node.input[0])
         if node is None:
             return None
-        if base_op(node.op_type) in WEIGHTED_OPS:
+        if base_op(node.op_type) not in _PASS_UPSTREAM:
             return named.get(node.name)
     return None

@@ -20,7 +20,7 @@ from adaqat_hw.schema import (
 from codegen import generator_of
 from ends import int_type
 from flow_state import FlowError, FlowState
-from layers import base_op
+from layers import WEIGHTED_OPS, base_op
 
 GRAPH_FILE, PARAMETERS_FILE, GOLDEN_FILE = "hardware.json", "params.npz", "golden.npz"
 _NOT_HARDWARE = (
@@ -96,7 +96,7 @@ def save_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
 
 
 def _parameters(model: Any, node: Any, op: str) -> dict[str, NDArray[np.int64]]:
-    key = {"MVAU": "weights", "Thresholding": "thresholds"}.get(op)
+    key = {"MVAU": "weights", "VVAU": "weights", "Thresholding": "thresholds"}.get(op)
     if key is None:
         return {}
     values = model.get_initializer(node.input[1])
@@ -105,7 +105,8 @@ def _parameters(model: Any, node: Any, op: str) -> dict[str, NDArray[np.int64]]:
     integers = np.rint(values).astype(np.int64)
     if not np.array_equal(integers, values):
         raise FlowError(f"the {key} of {node.name!r} are not integers")
-    return {key: integers}
+    # A VVAU's (C, 1, kernel height, kernel width) has one row per channel.
+    return {key: integers.reshape(len(integers), -1) if op == "VVAU" else integers}
 
 
 def _hardware_node(
@@ -114,10 +115,12 @@ def _hardware_node(
     op = base_op(node.op_type)
     choice = state.choices.get(node.name)
     attributes = _attributes(instance)
-    if op == "MVAU":
+    if op in WEIGHTED_OPS:
         weights = instance.get_input_datatype(1)
         attributes["weight_bits"] = int(weights.bitwidth())
         attributes["weight_signed"] = int(weights.signed())
+        if choice is not None and choice.dsp_refusal is not None:
+            attributes["dsp_refusal"] = choice.dsp_refusal
     if op == "Thresholding":
         attributes["out_bias"] = int(instance.get_nodeattr("ActVal"))
     return HardwareNode(
@@ -130,8 +133,12 @@ def _hardware_node(
         impl_reason=choice.reason if choice else "",
         top_module=state.top_of.get(node.name),
         files=state.files_of.get(node.name, ()),
-        inputs=(_stream(node.input[0], instance, "in"),),
-        outputs=tuple(_stream(name, instance, "out") for name in node.output),
+        inputs=tuple(
+            _stream(name, instance, "in", k)
+            for k, name in enumerate(node.input)
+            if state.model.get_initializer(name) is None
+        ),
+        outputs=tuple(_stream(name, instance, "out", k) for k, name in enumerate(node.output)),
         attributes=attributes,
         parameters={key: f"{node.name}__{key}" for key in parameters},
         cycles=int(instance.get_exp_cycles()),
@@ -139,13 +146,13 @@ def _hardware_node(
     )
 
 
-def _stream(tensor: str, instance: Any, side: str) -> Stream:
+def _stream(tensor: str, instance: Any, side: str, k: int) -> Stream:
     if side == "in":
-        datatype, shape = instance.get_input_datatype(0), instance.get_folded_input_shape(0)
-        width = instance.get_instream_width_padded(0)
+        datatype, shape = instance.get_input_datatype(k), instance.get_folded_input_shape(k)
+        width = instance.get_instream_width_padded(k)
     else:
-        datatype, shape = instance.get_output_datatype(0), instance.get_folded_output_shape(0)
-        width = instance.get_outstream_width_padded(0)
+        datatype, shape = instance.get_output_datatype(k), instance.get_folded_output_shape(k)
+        width = instance.get_outstream_width_padded(k)
     stream = Stream(
         name=tensor,
         dtype=int_type(datatype, f"stream {tensor!r}"),

@@ -15,46 +15,60 @@ import ends
 import folding
 import golden
 import network
+import pools
 import record
+import streamline as streamlining
 import support
+import ties
 import workarounds
 from adaqat_hw.schema import BuildRequest, sha256_file, write_atomic
 from flow_state import FlowError, FlowState, Refused
-from layers import map_layers
+from layers import base_op, map_layers
+from verify import Comparison, choose_frames, verify
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step: what it is called in records, and what it does to the state."""
+    """One step: its name in records, what it does to the state, how its graph is verified."""
 
     name: str
     run: Callable[[FlowState], None]
+    verified_by: Comparison = "no"
 
 
 def steps_of(request: BuildRequest) -> list[Step]:
     """Return the steps for a request."""
     listed = [
         Step("load", _load),
-        Step("qonnx_to_finn", _finn_step("step_qonnx_to_finn")),
-        Step("tidy_up", _finn_step("step_tidy_up")),
-        Step("streamline", _finn_step("step_streamline")),
-        Step("cut_ends", _cut_ends),
-        Step("convert_to_hw", _finn_step("step_convert_to_hw")),
-        Step("check_supported", _check_supported),
-        Step("minimize_bit_width_initial", _finn_step("step_minimize_bit_width_initial")),
-        Step("create_dataflow_partition", _finn_step("step_create_dataflow_partition")),
+        Step("qonnx_to_finn", _finn_step("step_qonnx_to_finn"), "logits"),
+        Step("tidy_up", _finn_step("step_tidy_up"), "logits"),
+        Step("normalise_pools", pools.normalise, "logits"),
+        Step("streamline", streamlining.streamline, "logits"),
+        Step("cut_ends", ends.cut_ends, "logits"),
+        Step("round_thresholds", _round_thresholds, "logits"),
+        Step("convert_to_hw", _convert, "integers"),
+        Step(
+            "minimize_bit_width_initial", _finn_step("step_minimize_bit_width_initial"), "integers"
+        ),
+        Step("create_dataflow_partition", _finn_step("step_create_dataflow_partition"), "integers"),
         Step("choose_implementations", _choose),
-        Step("specialize_layers", _specialize),
-        Step("folding", _fold),
-        Step("minimize_bit_width", _finn_step("step_minimize_bit_width")),
+        Step("specialize_layers", _specialize, "integers"),
+        Step("folding", _fold, "integers"),
+        Step("minimize_bit_width", _finn_step("step_minimize_bit_width"), "integers"),
         Step("generate_estimate_reports", _estimate),
     ]
     if request.goal == "rtl":
         listed += [
-            Step("insert_streams", codegen.insert_streams),
+            Step("insert_streams", codegen.insert_streams, "integers"),
             Step("generate_rtl", codegen.generate_rtl),
         ]
     return [*listed, Step("golden_frames", golden.make_golden), Step("write_records", _write)]
+
+
+def perform(step: Step, state: FlowState) -> None:
+    """Run a step, then verify that the graph still computes the same."""
+    step.run(state)
+    verify(state, step.verified_by)
 
 
 def _load(state: FlowState) -> None:
@@ -86,6 +100,7 @@ def _load(state: FlowState) -> None:
     state.file_model = deepcopy(model)
     state.model = model
     state.config = _finn_config(state)
+    choose_frames(state)
 
 
 def _finn_config(state: FlowState) -> object:
@@ -115,12 +130,14 @@ def _finn_step(name: str) -> Callable[[FlowState], None]:
     return run
 
 
-def _cut_ends(state: FlowState) -> None:
-    ends.cut_ends(state)
+def _round_thresholds(state: FlowState) -> None:
+    ties.round_thresholds(state)
     state.integer_model = deepcopy(state.model)
 
 
-def _check_supported(state: FlowState) -> None:
+def _convert(state: FlowState) -> None:
+    """Convert to hardware nodes; refuse what stays, or becomes something without RTL."""
+    _finn_step("step_convert_to_hw")(state)
     problems = support.unsupported_nodes(state)
     if problems:
         raise Refused(problems)
@@ -144,7 +161,7 @@ def _specialize(state: FlowState) -> None:
         f"Layer {state.layer_of.get(n.name)!r} cannot be built with impl='dsp': FINN's own check "
         "turned its RTL version down."
         for n in nodes
-        if n.name in state.choices
+        if base_op(n.op_type) == "MVAU"
         and state.choices[n.name].impl == "dsp"
         and not n.op_type.endswith("_rtl")
     ]

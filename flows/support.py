@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 from flow_state import FlowState
-from layers import base_op, map_layers, nearest_layer
+from layers import WEIGHTED_OPS, base_op, map_layers, nearest_layer
 
 # FINN generates the RTL of "finn" nodes; those of "adaqat" are modules of hw/rtl. An MVAU is
 # either, as chosen for it.
@@ -17,20 +18,19 @@ GENERATOR: dict[str, Literal["finn", "adaqat", "choice"]] = {
     "StreamingFIFO": "finn",
     "StreamingDataWidthConverter": "finn",
     "Pool": "adaqat",
+    "VVAU": "adaqat",
+    "DuplicateStreams": "adaqat",
+    "ElementwiseAdd": "adaqat",
+    "AddStreams": "adaqat",
+    "GlobalAccPool": "adaqat",
+    "LabelSelect": "adaqat",
 }
+_POOLS = ("MaxPool", "QuantAvgPool")
 _REASONS = {
-    "DuplicateStreams": "a branch (one tensor read by several layers) has no RTL yet; use a "
-    "network without skip connections",
-    "ElementwiseAdd": "an addition of two tensors or of a bias (residual add) has no RTL yet; use "
-    "a network without skip connections",
-    "AddStreams": "a residual addition has no RTL yet; use a network without skip connections",
     "ElementwiseMul": "a multiplication that could not be moved into weights or thresholds has no "
     "RTL; put a quantizer after the layer",
-    "GlobalAccPool": "global average pooling has no RTL yet; use max pooling and a flatten",
-    "VVAU": "a depthwise convolution has no RTL yet; use ordinary convolutions (groups=1)",
-    "LabelSelect": "an argmax in the network has no RTL; remove it and take the argmax of the "
-    "logits in software",
-    "TopK": "an argmax in the network has no RTL; take the argmax of the logits in software",
+    "TopK": "an argmax has RTL for k = 1 and logits of one scale; give the last layer one scale "
+    "for all its weights, or take the largest logits in software",
     "Relu": "a ReLU that no quantizer follows directly has no RTL; put one right after it",
     "Requant": "a quantizer of 9 bits or more has no RTL; use at most 8 bits",
     "Quant": "its quantizer cannot be turned into thresholds; use at most 8 bits and zero point 0",
@@ -38,10 +38,16 @@ _REASONS = {
     "Softmax": "a softmax in the network has no RTL; take it in software",
     "StreamingConcat": "a concatenation has no RTL yet",
     "Concat": "a concatenation has no RTL yet",
-    "GlobalAveragePool": "global average pooling has no RTL yet; use max pooling and a flatten",
-    "ReduceMean": "average pooling has no RTL yet; use max pooling",
-    "AveragePool": "average pooling has no RTL yet; use max pooling",
-    "QuantAvgPool2d": "average pooling has no RTL yet; use max pooling",
+    "GlobalAveragePool": "what it averages is not quantized to integers; quantize it",
+    "ReduceMean": "a mean over anything but all pixels has no RTL; use global or max pooling",
+    "AveragePool": "average pooling without a truncation (Trunc) right after it has no RTL; use "
+    "global average pooling, max pooling or a stride",
+    "QuantAvgPool2d": "what it averages is not quantized to integers; quantize it",
+    "Slice": "taking every second pixel (a shortcut without parameters) has no RTL; use a 1x1 "
+    "convolution as shortcut (option B)",
+    "Pad": "padding channels (a shortcut without parameters) has no RTL; use a 1x1 convolution "
+    "as shortcut (option B)",
+    "Crop": "cutting a tensor has no RTL; use a strided convolution or pooling",
     "BatchNormalization": "a batch norm without a quantizer after it has no RTL; quantize its "
     "output",
     "MatMul": "its weights or its inputs are not quantized to integers; quantize both",
@@ -55,7 +61,8 @@ _REASONS = {
     "Reshape": "a reshape inside the network has no RTL; flatten once, before the linear layers",
     "Flatten": "a flatten that is not right before a linear layer has no RTL",
     "Mul": "a scale that could not be moved into thresholds has no RTL; put a quantizer after it",
-    "Add": "an addition that could not be moved into thresholds has no RTL",
+    "Add": "an addition whose two sides have different scales has no RTL; put the same quantizer "
+    "(one scale) on both sides",
 }
 # What streamlining leaves behind around another problem; named only where there is no other.
 _CONSEQUENCES = (
@@ -73,32 +80,64 @@ _ALIASES = {
 def unsupported_nodes(state: FlowState) -> list[str]:
     """List every node of the hardware graph that cannot be built, one sentence each."""
     map_layers(state)
-    found = [(n, reason) for n in state.model.graph.node if (reason := _reason(n)) is not None]
+    model = state.model
+    found = [(n, why) for n in model.graph.node if (why := _reason(model, n)) is not None]
     causes = [(n, reason) for n, reason in found if base_op(n.op_type) not in _CONSEQUENCES]
-    problems = [f"{_where(state, node)}: {reason}." for node, reason in causes or found]
+    problems = [f"{_where(state, node)}: {why}." for node, why in causes or found]
     return list(dict.fromkeys(problems))
 
 
-def _reason(node: Any) -> str | None:
+def _reason(model: Any, node: Any) -> str | None:
     op = base_op(node.op_type)
     op = _ALIASES.get(op, op)
     if op in GENERATOR and node.domain.startswith("finn.custom_op.fpgadataflow"):
-        return _pool_reason(node) if op == "Pool" else None
+        check = _CHECKS.get(op)
+        return check(model, node) if check is not None else None
     return _REASONS.get(op, f"the operation {op!r} has no RTL")
 
 
-def _pool_reason(node: Any) -> str | None:
+def _pool_reason(model: Any, node: Any) -> str | None:
+    function = _attribute(node, "Function")
+    if function in _POOLS:
+        return None
+    return f"pooling with {function!r} has no RTL; use one of {', '.join(_POOLS)}"
+
+
+def _add_reason(model: Any, node: Any) -> str | None:
+    if any(model.get_initializer(name) is not None for name in node.input):
+        return (
+            "the addition of a constant (a bias) that could not be moved into thresholds has no "
+            "RTL; put a quantizer after the layer"
+        )
+    if not all(model.get_tensor_datatype(name).is_integer() for name in node.input):
+        return _REASONS["Add"]
+    shapes = [tuple(model.get_tensor_shape(name)) for name in node.input]
+    if shapes[0] != shapes[1]:
+        return f"the two sides of an addition have the shapes {shapes!r}; they must be equal"
+    return None
+
+
+def _label_reason(model: Any, node: Any) -> str | None:
+    count = _attribute(node, "K")
+    return None if count == 1 else f"the largest {count!r} labels have no RTL; one is possible"
+
+
+def _attribute(node: Any, name: str) -> Any:
     from qonnx.custom_op.registry import getCustomOp
 
-    function = getCustomOp(node).get_nodeattr("Function")
-    if function == "MaxPool":
-        return None
-    return f"pooling with {function!r} has no RTL yet; use max pooling"
+    return getCustomOp(node).get_nodeattr(name)
+
+
+_CHECKS: dict[str, Callable[[Any, Any], str | None]] = {
+    "Pool": _pool_reason,
+    "ElementwiseAdd": _add_reason,
+    "LabelSelect": _label_reason,
+}
 
 
 def _where(state: FlowState, node: Any) -> str:
     own = state.layer_of.get(node.name)
-    if own is not None:
+    if own is not None and base_op(node.op_type) in WEIGHTED_OPS:
         return f"Layer {own!r} ({node.op_type})"
     before = nearest_layer(state, node)
     place = f"after layer {before!r}" if before is not None else "before the first layer"

@@ -1,9 +1,10 @@
-"""Tell a rounding tie from a wrong build, for golden frames whose logits differ.
+"""Rounding ties: thresholds that round them as quantizers do, and frames that differ by one.
 
 FINN turns a quantizer into thresholds, which round a value exactly between two levels up; the
-quantizer rounds it to even. A value that float noise moves across such a point does the same. A
-frame that differs for this reason alone agrees with the QONNX file once every activation is
-moved by a ten-thousandth of a level, up or down; a wrong build does not.
+quantizer rounds it to even. Sums and integers that are quantized again hit such points often, so
+their integer thresholds are moved to round to even too. What is left is a value that float noise
+moves across such a point. A frame that differs for this reason alone agrees with the QONNX file
+once every activation is moved by a ten-thousandth of a level, up or down; a wrong build does not.
 """
 
 from __future__ import annotations
@@ -14,10 +15,51 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flow_state import FlowError
+from flow_state import FlowError, FlowState
 from network import constant_of
 
 NUDGE = 1e-4
+_PRODUCTS = ("MatMul", "XnorPopcountMatMul")
+# Thresholds are float32 numbers; this near an integer they are it. Those of sums and of values
+# that are quantized again are quotients of scales. Those of products also hold batch norm's
+# statistics, which come near an integer by chance, so that only float32's own error counts.
+_QUOTIENT_NOISE, _PRODUCT_NOISE = 2e-6, 1.2e-7
+
+
+def round_thresholds(state: FlowState) -> None:
+    """Make the thresholds of integer inputs integers, so that ties round to even."""
+    from finn.transformation.streamline.round_thresholds import RoundAndClipThresholds
+    from qonnx.custom_op.registry import getCustomOp
+
+    model = state.model
+    for node in [n for n in model.graph.node if n.op_type == "MultiThreshold"]:
+        if model.get_tensor_datatype(node.input[0]).is_integer():
+            first = int(np.rint(getCustomOp(node).get_nodeattr("out_bias")))
+            producer = model.find_producer(node.input[0])
+            of_product = producer is not None and producer.op_type in _PRODUCTS
+            noise = _PRODUCT_NOISE if of_product else _QUOTIENT_NOISE
+            exact = to_even(model.get_initializer(node.input[1]), first, noise)
+            model.set_initializer(node.input[1], exact)
+    state.model = model.transform(RoundAndClipThresholds())
+
+
+def to_even(thresholds: NDArray[Any], first: int, noise: float) -> NDArray[np.float32]:
+    """Round thresholds of integers up, those at an integer so that the tie goes to even.
+
+    Args:
+        thresholds: (channels, steps); step k leads from level ``first + k`` to the next one.
+        first: level below the first threshold.
+        noise: relative error of the thresholds.
+
+    Returns:
+        The smallest integer of each step that reaches the upper level.
+    """
+    values = np.asarray(thresholds, dtype=np.float64)
+    nearest = np.rint(values)
+    near = np.abs(values - nearest) <= noise * np.maximum(1.0, np.abs(values))
+    lower = first + np.arange(values.shape[-1])
+    tie = nearest + (lower % 2 == 0)
+    return np.where(near, tie, np.ceil(values)).astype(np.float32)
 
 
 def nudged_logits(model: Any, inputs: NDArray[np.float32], direction: int) -> NDArray[np.float64]:
@@ -43,6 +85,8 @@ def _nudged(model: Any, levels: float) -> Any:
     from onnx import TensorProto, helper
     from qonnx.transformation.infer_shapes import InferShapes
 
+    if levels == 0:
+        return model.transform(InferShapes())
     moved = deepcopy(model).transform(InferShapes())
     entry = moved.graph.input[0].name
     for node in [n for n in moved.graph.node if n.op_type in ("Quant", "IntQuant")]:

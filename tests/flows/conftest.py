@@ -60,23 +60,36 @@ class QonnxWriter:
         self.last_integers = integers
         return self.quant(self.constant(integers * scales), scales, bits, signed=1, narrow=1)
 
-    def linear(self, inputs: int, outputs: int, name: str, bits: int = 4) -> None:
-        scales = self.rng.uniform(0.03, 0.07, size=(1, outputs)).astype(np.float32)
+    def linear(
+        self, inputs: int, outputs: int, name: str, bits: int = 4, *, one_scale: bool = False
+    ) -> None:
+        count = 1 if one_scale else outputs
+        scales = self.rng.uniform(0.03, 0.07, size=(1, count)).astype(np.float32)
         self.tensor = self.node(
             "MatMul", self.tensor, self.weights((inputs, outputs), bits, scales), name=name
         )
 
-    def conv(self, inputs: int, outputs: int, name: str, bits: int = 4, pad: int = 1) -> None:
+    def conv(
+        self, inputs: int, outputs: int, name: str, bits: int = 4, *, kernel: int = 3,
+        stride: int = 1, groups: int = 1,
+    ) -> None:  # fmt: skip
         scales = self.rng.uniform(0.03, 0.07, size=(outputs, 1, 1, 1)).astype(np.float32)
-        weights = self.weights((outputs, inputs, 3, 3), bits, scales)
+        weights = self.weights((outputs, inputs // groups, kernel, kernel), bits, scales)
         self.tensor = self.node(
-            "Conv", self.tensor, weights, name=name, kernel_shape=[3, 3], pads=[pad] * 4,
-            strides=[1, 1], group=1, dilations=[1, 1],
+            "Conv", self.tensor, weights, name=name, kernel_shape=[kernel] * 2,
+            pads=[kernel // 2] * 4, strides=[stride] * 2, group=groups, dilations=[1, 1],
         )  # fmt: skip
 
-    def relu(self, bits: int = 4) -> None:
+    def add(self, left: str, right: str, name: str) -> None:
+        self.tensor = self.node("Add", left, right, name=name)
+
+    def global_pool(self) -> None:
+        self.tensor = self.node("GlobalAveragePool", self.tensor)
+        self.flatten()
+
+    def relu(self, bits: int = 4, scale: float = 0.0917) -> None:
         relu = self.node("Relu", self.tensor)
-        self.tensor = self.quant(relu, 0.0917, bits, signed=0)
+        self.tensor = self.quant(relu, scale, bits, signed=0)
 
     def max_pool(self) -> None:
         self.tensor = self.node(
@@ -123,7 +136,8 @@ def _cnn() -> onnx.ModelProto:
     return w.model()
 
 
-def _residual() -> onnx.ModelProto:
+def _skip() -> onnx.ModelProto:
+    """A linear layer that reads a sum nobody quantizes."""
     w = QonnxWriter((1, 16))
     w.input_quant()
     w.linear(16, 16, "fc1")
@@ -131,14 +145,98 @@ def _residual() -> onnx.ModelProto:
     before = w.tensor
     w.linear(16, 16, "fc2")
     w.relu()
-    w.tensor = w.node("Add", w.tensor, before, name="skip")
+    w.add(w.tensor, before, "skip")
     w.linear(16, 10, "fc3")
+    return w.model()
+
+
+def _residual() -> onnx.ModelProto:
+    """An identity block and one with a 1x1 shortcut; every odd sum is a rounding tie."""
+    w = QonnxWriter((1, 2, 4, 4))
+    w.input_quant()
+    w.conv(2, 4, "stem")
+    w.relu(scale=0.25)
+    before = w.tensor
+    w.conv(4, 4, "conv1")
+    w.add(w.quant(w.tensor, 0.25, 4, signed=1), w.quant(before, 0.25, 4, signed=1), "add1")
+    w.relu(scale=0.5)
+    before = w.tensor
+    w.conv(4, 6, "conv2", stride=2)
+    left, w.tensor = w.quant(w.tensor, 0.5, 3, signed=1), before
+    w.conv(4, 6, "short", stride=2, kernel=1)
+    w.add(left, w.quant(w.tensor, 0.5, 3, signed=1), "add2")
+    w.relu(scale=1.0)
+    w.global_pool()
+    w.linear(6, 10, "fc")
+    return w.model()
+
+
+def _depthwise() -> onnx.ModelProto:
+    w = QonnxWriter((1, 2, 4, 4))
+    w.input_quant()
+    w.conv(2, 4, "stem")
+    w.relu()
+    w.conv(4, 4, "depth", bits=3, groups=4)
+    w.relu()
+    w.conv(4, 6, "point", kernel=1)
+    w.relu()
+    w.global_pool()
+    w.linear(6, 10, "fc")
+    return w.model()
+
+
+def _average() -> onnx.ModelProto:
+    """An average pool with a truncation of its sum."""
+    w = QonnxWriter((1, 2, 4, 4))
+    w.input_quant()
+    w.conv(2, 4, "conv")
+    w.relu(scale=0.125)
+    mean = w.node("AveragePool", w.tensor, kernel_shape=[2, 2], strides=[2, 2], pads=[0] * 4)
+    total = w.node("Mul", mean, w.constant(4.0))
+    constants = [w.constant(x) for x in (0.125, 0.0, 6.0, 4.0)]
+    w.tensor = w.node(
+        "Trunc", total, *constants, domain="qonnx.custom_op.general", rounding_mode="FLOOR"
+    )
+    w.flatten()
+    w.linear(16, 10, "fc")
+    return w.model()
+
+
+def _label() -> onnx.ModelProto:
+    """The network itself puts out the index of the largest logit."""
+    w = QonnxWriter((1, 16))
+    w.input_quant()
+    w.linear(16, 10, "fc", one_scale=True)
+    w.values["k"] = np.array([1], dtype=np.int64)
+    w.nodes.append(helper.make_node("TopK", [w.tensor, "k"], ["value", "index"], name="top"))
+    w.tensor = "index"
+    model = w.model(outputs=1)
+    model.graph.output[0].type.tensor_type.elem_type = TensorProto.INT64
+    return model
+
+
+def _clash() -> onnx.ModelProto:
+    """Two additions whose sides have different scales."""
+    w = QonnxWriter((1, 16))
+    w.input_quant()
+    for k in (1, 2):
+        w.linear(16, 16, f"fc{k}")
+        w.relu(scale=0.25)
+        before = w.tensor
+        w.linear(16, 16, f"wide{k}")
+        w.relu(scale=0.3)
+        w.add(w.tensor, before, f"skip{k}")
+        w.relu()
+    w.linear(16, 10, "fc")
     return w.model()
 
 
 @pytest.fixture(scope="session")
 def networks() -> dict[str, Callable[[], onnx.ModelProto]]:
-    return {"mlp": _mlp, "cnn": _cnn, "residual": _residual}
+    return {
+        "mlp": _mlp, "cnn": _cnn, "skip": _skip, "residual": _residual, "depthwise": _depthwise,
+        "average": _average, "label": _label, "clash": _clash,
+    }  # fmt: skip
 
 
 @pytest.fixture(scope="session")

@@ -127,14 +127,14 @@ def test_without_a_target_the_flow_says_that_it_is_slowest(finn, make_request, t
 
 
 def test_what_cannot_be_built_is_refused_with_all_reasons(finn, make_request, tmp_path):
-    request = make_request(tmp_path, "residual")
-    with pytest.raises(UnsupportedNetwork, match="skip connections") as caught:
+    request = make_request(tmp_path, "clash")
+    with pytest.raises(UnsupportedNetwork, match="different scales") as caught:
         run_flow(request, tmp_path / "build", lambda event: None)
     result = BuildResult.read(tmp_path / "build" / "result.json")
-    assert (result.status, result.failed_step) == ("refused", "check_supported")
+    assert (result.status, result.failed_step) == ("refused", "convert_to_hw")
     assert len(result.unsupported) == 2
     assert all(reason in str(caught.value) for reason in result.unsupported)
-    assert all("after layer 'fc" in reason for reason in result.unsupported)
+    assert all("after layer" in reason for reason in result.unsupported)
 
 
 @pytest.mark.parametrize(
@@ -160,6 +160,102 @@ def test_logits_that_are_not_the_networks_fail(finn, make_request, tmp_path):
     with pytest.raises(StageFailed, match="1 of 12 golden frames deviate") as caught:
         run_flow(request, tmp_path / "build", lambda event: None)
     assert caught.value.stage == "build/golden_frames"
+
+
+# Layers that FINN knows in HLS only.
+
+
+def nodes_of(built: Built, op: str):
+    return [n for n in built.graph.nodes if n.op == op]
+
+
+@pytest.fixture(scope="module")
+def residual(finn, make_request, tmp_path_factory) -> Built:
+    return Built(tmp_path_factory.mktemp("res"), make_request, "residual", target_fps=2_000_000)
+
+
+@pytest.fixture(scope="module")
+def depthwise(finn, make_request, tmp_path_factory) -> Built:
+    return Built(tmp_path_factory.mktemp("dw"), make_request, "depthwise", target_fps=2_000_000)
+
+
+def test_forks_and_joins_become_nodes_with_several_streams(residual):
+    forks, adds = nodes_of(residual, "DuplicateStreams"), nodes_of(residual, "ElementwiseAdd")
+    assert [n.attributes["NumOutputStreams"] for n in forks] == [2, 2]
+    assert all(len(n.outputs) == 2 and n.generator == "adaqat" for n in forks)
+    assert [n.layer for n in adds] == ["add0", "add1"]
+    for node in adds:
+        left, right = node.inputs
+        assert left.folded_shape == right.folded_shape == node.outputs[0].folded_shape
+        assert node.outputs[0].dtype.bits == max(left.dtype.bits, right.dtype.bits) + 1
+    (pool,) = nodes_of(residual, "GlobalAccPool")
+    assert pool.layer == "globalpool0"
+
+
+def test_every_stream_of_a_residual_network_has_one_source_and_one_reader(residual):
+    graph = residual.graph
+    made = [graph.input_stream.name, *(s.name for n in graph.nodes for s in n.outputs)]
+    read = [graph.output_stream.name, *(s.name for n in graph.nodes for s in n.inputs)]
+    assert sorted(made) == sorted(read)
+    assert len(set(made)) == len(made)
+
+
+def test_ties_of_sums_round_to_even_as_quantizers_do(residual):
+    check = json.loads((residual.folder / "build" / "reports" / "golden_check.json").read_text())
+    assert (check["frames_outside"], check["explained_by_rounding_ties"]) == (0, 0)
+    assert len(np.unique(residual.golden["outputs"][:12])) > 20
+
+
+def test_a_depthwise_layer_keeps_its_weights_and_its_windows_lanes(depthwise):
+    (node,) = nodes_of(depthwise, "VVAU")
+    weights = depthwise.parameters[node.parameters["weights"]]
+    assert (node.layer, node.generator, node.impl) == ("depth", "adaqat", "lut")
+    assert node.impl_reason == "auto: 3 x 4 bits = 12, at most 16"
+    assert weights.shape == (4, 9)
+    assert np.abs(weights).max() <= 3
+    assert (node.attributes["Channels"], node.attributes["Kernel"]) == (4, (3, 3))
+    assert (node.attributes["weight_bits"], node.attributes["weight_signed"]) == (3, 1)
+    window = next(
+        n for n in nodes_of(depthwise, "ConvolutionInputGenerator") if n.attributes["depthwise"]
+    )
+    assert window.layer == "depth"
+    assert window.attributes["SIMD"] == node.attributes["PE"] > 1
+    assert len(node.inputs) == 1
+
+
+def test_target_fps_folds_the_nodes_of_this_project_too(residual, depthwise):
+    for built in (residual, depthwise):
+        limit = 1e9 / (built.request.target_fps * built.request.clock_ns)
+        slow = [n.name for n in built.graph.nodes if n.generator == "adaqat" and n.cycles > limit]
+        assert slow == [], built.graph.cycles_estimated
+
+
+def test_average_pooling_with_a_truncation(finn, make_request, tmp_path):
+    built = Built(tmp_path, make_request, "average", goal="estimate")
+    (pool,) = nodes_of(built, "Pool")
+    assert (pool.attributes["Function"], pool.layer) == ("QuantAvgPool", "avgpool0")
+    assert (pool.inputs[0].dtype.bits, pool.outputs[0].dtype.bits) == (4, 4)
+
+
+def test_a_layer_may_read_a_sum_that_nobody_quantizes(finn, make_request, tmp_path):
+    built = Built(tmp_path, make_request, "skip", goal="estimate")
+    (add,) = nodes_of(built, "ElementwiseAdd")
+    assert (add.outputs[0].dtype.bits, add.outputs[0].dtype.signed) == (5, False)
+
+
+def test_the_label_of_the_largest_logit(finn, make_request, tmp_path):
+    built = Built(tmp_path, make_request, "label", goal="estimate")
+    (node,) = nodes_of(built, "LabelSelect")
+    assert (node.attributes["Labels"], node.attributes["K"]) == (10, 1)
+    assert np.array_equal(
+        built.golden["outputs"][:12].ravel(), np.load(built.request.golden)["logits"].ravel()
+    )
+
+
+def test_a_depthwise_layer_and_its_window_fold_alike(finn, make_request, tmp_path):
+    request = make_request(tmp_path, "depthwise", folding={"VVAU_hls_0": {"PE": 2}})
+    with pytest.raises(UnsupportedNetwork, match="its window must have the same"):
+        run_flow(request, tmp_path / "build", lambda event: None)
 
 
 def test_a_request_that_is_none_is_refused_with_a_result(finn, tmp_path):

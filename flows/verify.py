@@ -1,0 +1,133 @@
+"""Verify after every step that the graph still computes what it computed before."""
+
+from __future__ import annotations
+
+import zlib
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ends import dtype_range, logits, quantize_inputs
+from flow_state import FlowError, FlowState
+from golden import RELATIVE_TOLERANCE, read_real, run
+from layers import base_op
+from ties import nudged_logits
+
+# "logits": equal to the file's logits but for rounding ties; "integers": equal to the integers
+# of the step before; "no": the step leaves the graph as it is.
+Comparison = Literal["no", "logits", "integers"]
+_REAL_FRAMES = 2
+_MOVERS = ("StreamingFIFO", "StreamingDataWidthConverter")
+_HARDWARE = "finn.custom_op.fpgadataflow"
+
+
+@dataclass
+class Probe:
+    """Frames that every graph is executed on, and what it must put out.
+
+    ``inputs`` are (n, ...) float frames, ``logits`` (n, classes) what the QONNX file computes
+    for them, ``integers`` what the last integer graph put out.
+    """
+
+    inputs: NDArray[np.float32]
+    logits: NDArray[np.float64]
+    integers: NDArray[np.int64] | None = None
+
+
+def choose_frames(state: FlowState) -> None:
+    """Set ``state.probe``: a few golden frames and a random one, and the file's logits."""
+    quantizer = state.quantizer
+    if quantizer is None:
+        raise FlowError("the input quantizer is unknown")
+    low, high = dtype_range(quantizer.bits, quantizer.signed, quantizer.narrow)
+    rng = np.random.default_rng(zlib.crc32(state.request.model_sha256.encode()))
+    shape = (1, *state.input_shape[1:])
+    frames = [rng.integers(low, high, size=shape, endpoint=True) * quantizer.scale]
+    real = read_real(state)
+    if real is not None:
+        frames.insert(0, real.inputs[:_REAL_FRAMES])
+    inputs = np.concatenate(frames).astype(np.float32)
+    state.probe = Probe(inputs, nudged_logits(state.file_model, inputs, 0))
+
+
+def verify(state: FlowState, comparison: Comparison) -> None:
+    """Execute ``state.model`` on the probe and compare.
+
+    Raises:
+        FlowError: the graph computes something else than before this step.
+    """
+    probe = state.probe
+    if comparison == "no" or probe is None:
+        return
+    if state.ends is None:
+        found = nudged_logits(state.model, probe.inputs, 0)
+        _compare_logits(state, probe, found)
+        return
+    inputs = quantize_inputs(state.ends, probe.inputs)
+    graph = executable(state.model)
+    integers = np.concatenate([run(graph, inputs[k : k + 1]) for k in range(len(inputs))])
+    integers = integers.reshape(len(integers), -1)
+    before, probe.integers = probe.integers, integers
+    if comparison == "logits" or before is None:
+        _compare_logits(state, probe, logits(state.ends, integers))
+    elif integers.shape != before.shape or not np.array_equal(integers, before):
+        wrong = np.any(integers != before, axis=1) if integers.shape == before.shape else [True]
+        raise FlowError(
+            f"this step changed what the graph computes: {int(np.sum(wrong))} of {len(integers)} "
+            "frames differ from those of the step before"
+        )
+
+
+def executable(model: Any) -> Any:
+    """Return a copy that qonnx can execute: no backends, no streams between the layers.
+
+    FINN executes nodes of a backend by compiling C++ or RTL only; the same node without its
+    backend has a model in Python.
+    """
+    copy = deepcopy(model)
+    graph = copy.graph
+    for node in [n for n in graph.node if base_op(n.op_type) in _MOVERS]:
+        _bypass(copy, node)
+    for node in graph.node:
+        if node.domain.startswith(_HARDWARE):
+            node.op_type, node.domain = base_op(node.op_type), _HARDWARE
+    return copy
+
+
+def _bypass(model: Any, node: Any) -> None:
+    source, target = node.input[0], node.output[0]
+    readers = model.find_consumers(target) or []
+    producer = model.find_producer(source)
+    model.graph.node.remove(node)
+    for reader in readers:
+        reader.input[:] = [source if name == target else name for name in reader.input]
+    if target == model.graph.output[0].name and producer is not None:
+        shape, datatype = model.get_tensor_shape(source), model.get_tensor_datatype(source)
+        producer.output[:] = [target if name == source else name for name in producer.output]
+        model.set_tensor_shape(target, shape)
+        model.set_tensor_datatype(target, datatype)
+
+
+def _compare_logits(state: FlowState, probe: Probe, found: NDArray[np.float64]) -> None:
+    scale = max(float(np.max(np.abs(probe.logits))), 1e-12)
+    wrong = _outside(found, probe.logits, scale)
+    for direction in (1, -1):
+        if not wrong.any():
+            return
+        nudged = nudged_logits(state.file_model, probe.inputs[wrong], direction)
+        wrong[wrong] = _outside(found[wrong], nudged, scale)
+    if wrong.any():
+        worst = float(np.max(np.abs(found - probe.logits)) / scale)
+        raise FlowError(
+            f"this step changed what the graph computes: {int(wrong.sum())} of {len(wrong)} frames "
+            f"deviate from the file's logits, by up to {worst:.3g} of the largest"
+        )
+
+
+def _outside(
+    found: NDArray[np.float64], wanted: NDArray[np.float64], scale: float
+) -> NDArray[np.bool_]:
+    return np.asarray(np.max(np.abs(found - wanted), axis=1) > RELATIVE_TOLERANCE * scale)
