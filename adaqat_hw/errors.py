@@ -49,6 +49,10 @@ class UnsupportedNetwork(ConfigError):
     """A network that the hardware flow cannot build; lists every offending layer."""
 
 
+class NotMeasured(ConfigError):
+    """A family or a hardware node that the measured cost model does not know."""
+
+
 class ExportMismatch(AdaqatHwError):
     """The exported graph does not compute what the PyTorch network computes."""
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from adaqat_hw.errors import ConfigError
-from adaqat_hw.qonnx_file import load_qonnx
+from adaqat_hw.qonnx_file import external_files, load_qonnx
 
 
 def _model() -> onnx.ModelProto:
@@ -108,3 +109,166 @@ def test_external_data_that_is_gone_is_named(tmp_path: Path) -> None:
     (tmp_path / "weights.bin").unlink()
     with pytest.raises(ConfigError, match=r"'weights\.bin', which does not exist"):
         load_qonnx(tmp_path / "x.onnx")
+
+
+def _write(path: Path, model: onnx.ModelProto) -> Path:
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("../../etc/x", r"leads out of its folder \('\.\.'\)"),
+        ("a/../b", r"leads out of its folder"),
+        ("a\nb", r"holds '\\n'"),
+        ("a\x00b", r"holds '\\x00'"),
+        ("\\esc ", r"holds '\\\\'"),
+        ("`include", "holds '`'"),
+        ('a"b', "holds '\"'"),
+        ("$finish", r"holds '\$'"),
+        ("a;b", "holds ';'"),
+        ("[exec {ls}]", r"holds '\{'"),
+        ("a/*b", r"holds '/\*'"),
+        ("naïve", "holds 'ï'"),
+        ("x" * 2000, "is 2000 characters long, where 1024 are allowed"),
+    ],
+)
+@pytest.mark.parametrize("where", ["node", "tensor", "operator", "initializer"])
+def test_a_name_that_is_more_than_a_name_is_refused(
+    tmp_path: Path, name: str, fault: str, where: str
+) -> None:
+    model = _model()
+    node = model.graph.node[0]
+    if where == "node":
+        node.name = name
+    elif where == "operator":
+        node.op_type = name
+    elif where == "tensor":
+        node.output[0] = model.graph.output[0].name = name
+    else:
+        node.input[1] = model.graph.initializer[0].name = name
+    with pytest.raises(ConfigError, match=fault) as caught:
+        load_qonnx(_write(tmp_path / "n.onnx", model))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["/layers.0/MatMul", "onnx::MatMul_12", "a-b[3]:0", "Quant 1", "."]
+)
+def test_names_that_exporters_give_are_taken(tmp_path: Path, name: str) -> None:
+    model = _model()
+    model.graph.node[0].name = name
+    assert load_qonnx(_write(tmp_path / "n.onnx", model)).graph.node[0].name == name
+
+
+def test_a_missing_operator_set_is_refused(tmp_path: Path) -> None:
+    model = _model()
+    del model.opset_import[:]
+    with pytest.raises(ConfigError, match=r"declares no operator set \(opset_import\)"):
+        load_qonnx(_write(tmp_path / "o.onnx", model))
+    model.opset_import.add(domain="", version=0)
+    with pytest.raises(ConfigError, match="version 0 of operator set ''; allowed are 1 to"):
+        load_qonnx(_write(tmp_path / "o.onnx", model))
+
+
+@pytest.mark.parametrize("dims", [[2**40], [2**16, 2**16], [1, -5]])
+@pytest.mark.parametrize("where", ["input", "initializer"])
+def test_a_huge_or_negative_shape_is_refused(tmp_path: Path, dims: list[int], where: str) -> None:
+    model = _model()
+    if where == "input":
+        shape = model.graph.input[0].type.tensor_type.shape
+        del shape.dim[:]
+        for dim in dims:
+            shape.dim.add(dim_value=dim)
+    else:
+        del model.graph.initializer[0].dims[:]
+        model.graph.initializer[0].dims.extend(dims)
+    with pytest.raises(
+        ConfigError, match=rf"of shape {re.escape(str(dims))}; at most \d+ elements"
+    ):
+        load_qonnx(_write(tmp_path / "h.onnx", model))
+
+
+def test_a_constant_that_becomes_a_huge_shape_is_refused(tmp_path: Path) -> None:
+    model = _model()
+    shape = numpy_helper.from_array(np.array([2**20, 2**20]), "big")
+    model.graph.initializer.append(shape)
+    model.graph.node.insert(0, helper.make_node("ConstantOfShape", ["big"], ["z"]))
+    with pytest.raises(ConfigError, match=r"tensor 'big' of shape \[1048576, 1048576\]"):
+        load_qonnx(_write(tmp_path / "c.onnx", model))
+
+
+def test_an_initializer_larger_than_the_file_is_refused(tmp_path: Path) -> None:
+    model = _model()
+    model.graph.initializer[0].dims[0] = 65
+    with pytest.raises(
+        ConfigError, match=r"tensor 'w' of shape \[65, 8\] needs 2080 bytes and holds 2048 bytes"
+    ):
+        load_qonnx(_write(tmp_path / "i.onnx", model))
+    tensor = helper.make_tensor("w", TensorProto.FLOAT, [2, 2], [1.0, 2.0, 3.0, 4.0])
+    tensor.dims[0] = 3
+    model.graph.initializer[0].CopyFrom(tensor)
+    with pytest.raises(ConfigError, match="needs 6 values and holds 4 values"):
+        load_qonnx(_write(tmp_path / "i.onnx", model))
+
+
+def test_a_cycle_is_named(tmp_path: Path) -> None:
+    model = _model()
+    model.graph.node.extend(
+        [helper.make_node("Add", ["y", "q"], ["p"]), helper.make_node("Relu", ["p"], ["q"])]
+    )
+    with pytest.raises(ConfigError, match="has a cycle through tensors 'q', 'p'"):
+        load_qonnx(_write(tmp_path / "c.onnx", model))
+
+
+def test_nodes_in_wrong_order_are_no_cycle(tmp_path: Path) -> None:
+    model = _model()
+    model.graph.node.insert(0, helper.make_node("Relu", ["y"], ["late"]))
+    with pytest.raises(ConfigError, match="reads tensor 'y', which nothing before it produces"):
+        load_qonnx(_write(tmp_path / "c.onnx", model))
+
+
+def test_a_long_chain_needs_no_deep_stack(tmp_path: Path) -> None:
+    model = _model()
+    chain = [helper.make_node("Relu", [f"t{k}"], [f"t{k + 1}"]) for k in range(5000)]
+    model.graph.node.extend([*reversed(chain)])
+    with pytest.raises(ConfigError, match="nothing before it produces"):
+        load_qonnx(_write(tmp_path / "l.onnx", model))
+
+
+def test_a_tensor_produced_twice_is_refused(tmp_path: Path) -> None:
+    model = _model()
+    model.graph.node.append(helper.make_node("Relu", ["x"], ["y"]))
+    with pytest.raises(ConfigError, match="tensor 'y' is produced twice"):
+        load_qonnx(_write(tmp_path / "t.onnx", model))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("offset", "4096"), ("length", "99999"), ("offset", "-1"), ("length", "x")]
+)
+def test_external_data_beyond_its_file_is_refused(tmp_path: Path, key: str, value: str) -> None:
+    path = tmp_path / "x.onnx"
+    _external(path, "weights.bin")
+    model = onnx.load(str(path), load_external_data=False)
+    model.graph.initializer[0].external_data.add(key=key, value=value)
+    with pytest.raises(ConfigError, match=r"of 'weights\.bin', which has 2048 bytes"):
+        load_qonnx(_write(path, model))
+
+
+def test_a_link_out_of_the_folder_is_outside(tmp_path: Path) -> None:
+    inner = tmp_path / "in"
+    inner.mkdir()
+    _external(inner / "x.onnx", "weights.bin")
+    (inner / "weights.bin").rename(tmp_path / "secret.bin")
+    (inner / "weights.bin").symlink_to(tmp_path / "secret.bin")
+    with pytest.raises(ConfigError, match="outside its own folder"):
+        load_qonnx(inner / "x.onnx")
+    with pytest.raises(ConfigError, match="outside its own folder"):
+        external_files(inner / "x.onnx")
+
+
+def test_external_files_are_listed_once(tmp_path: Path) -> None:
+    _external(tmp_path / "x.onnx", "weights.bin")
+    assert external_files(tmp_path / "x.onnx") == ("weights.bin",)
+    assert external_files(_write(tmp_path / "y.onnx", _model())) == ()

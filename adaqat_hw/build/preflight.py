@@ -12,27 +12,36 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import numpy_helper
 
+from adaqat_hw.build._pool_checks import (
+    SOFTWARE,
+    check_average_pool,
+    check_global,
+    check_max_pool,
+    check_pad,
+    check_slice,
+    check_top_k,
+    check_trunc,
+)
+from adaqat_hw.build._qonnx_graph import (
+    MAC_OPS,
+    PASS,
+    QUANT,
+    SUPPORTED,
+    Graph,
+    attributes_of,
+    text_of,
+)
 from adaqat_hw.errors import UnsupportedNetwork
 from adaqat_hw.qonnx_file import load_qonnx
 
-MAC_OPS = ("Conv", "MatMul", "Gemm")
 MAX_ACT_BITS = 8
 MAX_WEIGHT_BITS = 16
-_QUANT = ("Quant", "IntQuant")
-# Operators that carry values on without computing with them.
-_PASS = ("Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Dropout",
-         "MaxPool", "Pad")  # fmt: skip
-_SUPPORTED = {*MAC_OPS, *_QUANT, *_PASS, "BatchNormalization", "Relu", "Constant"}
 _ELEMENTWISE = ("Add", "Sub", "Mul", "Div")
-_NO_POOL = "average pooling has no RTL yet; use max pooling"
 _NO_ACTIVATION = "this activation function has no RTL; use ReLU with a quantizer after it"
-_SOFTWARE = "it belongs into software; end the network with its logits"
 _REASONS = {
-    **dict.fromkeys(("AveragePool", "GlobalAveragePool", "ReduceMean", "Trunc"), _NO_POOL),
     **dict.fromkeys(("Sigmoid", "Tanh", "Gelu", "Erf", "HardSwish", "LeakyRelu"), _NO_ACTIVATION),
-    **dict.fromkeys(("Softmax", "LogSoftmax", "TopK", "ArgMax"), _SOFTWARE),
+    **dict.fromkeys(("Softmax", "LogSoftmax", "ArgMax"), SOFTWARE),
     "BipolarQuant": "values of -1 and +1 have no RTL; use 2 bits or more",
     "Concat": "a concatenation has no RTL yet",
     "ConvTranspose": "a transposed convolution has no RTL yet",
@@ -69,7 +78,7 @@ def require_buildable(path: Path) -> None:
 
 def find_problems(model: onnx.ModelProto) -> list[Problem]:
     """List everything about a QONNX graph that nothing can build; empty when all is well."""
-    graph = _Graph(model.graph)
+    graph = Graph(model.graph)
     problems = _interface(graph)
     for index, node in enumerate(model.graph.node):
         check = _CHECKS.get(node.op_type, _check_operator)
@@ -79,45 +88,7 @@ def find_problems(model: onnx.ModelProto) -> list[Problem]:
     return list(dict.fromkeys([*problems, *_names(model.graph)]))
 
 
-class _Graph:
-    """Look-ups in an ONNX graph; what depends on constants only counts as constant."""
-
-    def __init__(self, graph: onnx.GraphProto) -> None:
-        self.proto = graph
-        self.values: dict[str, NDArray[Any]] = {
-            x.name: numpy_helper.to_array(x) for x in graph.initializer
-        }
-        self.producer = {name: node for node in graph.node for name in node.output}
-        self.consumers: dict[str, list[onnx.NodeProto]] = {}
-        self.constant = {"", *self.values}
-        for node in graph.node:
-            for name in node.input:
-                self.consumers.setdefault(name, []).append(node)
-            if node.op_type == "Constant":
-                value = _attributes(node).get("value")
-                if isinstance(value, onnx.TensorProto):
-                    self.values[node.output[0]] = numpy_helper.to_array(value)
-            # The shape of a tensor is constant even where the tensor is not.
-            if node.op_type == "Shape" or all(name in self.constant for name in node.input):
-                self.constant.update(node.output)
-        outer = [x for x in graph.input if x.name not in self.values]
-        self.inputs = outer
-
-    def is_constant(self, node: onnx.NodeProto) -> bool:
-        """Tell whether a node computes with constants only (a weight quantizer is none)."""
-        return node.op_type not in (*_QUANT, "BipolarQuant") and all(
-            name in self.constant for name in node.output
-        )
-
-    def source(self, tensor: str, through: tuple[str, ...]) -> onnx.NodeProto | None:
-        """Follow first inputs up through operators; return the node where that ends."""
-        node = self.producer.get(tensor)
-        while node is not None and node.op_type in through and node.input:
-            node = self.producer.get(node.input[0])
-        return node
-
-
-def _interface(graph: _Graph) -> list[Problem]:
+def _interface(graph: Graph) -> list[Problem]:
     problems = []
     names = [x.name for x in graph.inputs]
     if len(names) != 1:
@@ -146,34 +117,44 @@ def _interface(graph: _Graph) -> list[Problem]:
     return problems
 
 
-def _input_fault(graph: _Graph, tensor: str) -> str | None:
+def _input_fault(graph: Graph, tensor: str) -> str | None:
     while True:
         readers = graph.consumers.get(tensor, [])
-        if len(readers) == 1 and readers[0].op_type in _PASS and readers[0].op_type != "MaxPool":
+        if len(readers) == 1 and readers[0].op_type in PASS and readers[0].op_type != "MaxPool":
             tensor = readers[0].output[0]
             continue
         break
-    if len(readers) == 1 and readers[0].op_type in _QUANT:
+    if len(readers) == 1 and readers[0].op_type in QUANT:
         return None
     found = ", ".join(sorted({n.op_type for n in readers})) or "nothing"
     return f"it goes into {found} instead of one quantizer; quantize the network's input"
 
 
-def _check_operator(graph: _Graph, node: onnx.NodeProto) -> list[str]:
-    if node.op_type in _SUPPORTED:
+def _check_operator(graph: Graph, node: onnx.NodeProto) -> list[str]:
+    if node.op_type in SUPPORTED:
         return []
     return [_REASONS.get(node.op_type, f"the operator {node.op_type!r} has no RTL")]
 
 
-def _check_elementwise(graph: _Graph, node: onnx.NodeProto) -> list[str]:
+def _check_elementwise(graph: Graph, node: onnx.NodeProto) -> list[str]:
     if any(name in graph.constant for name in node.input):
         return []
-    if node.op_type == "Add":
-        return ["an addition of two tensors (skip connection) has no RTL yet; leave it out"]
-    return [f"{node.op_type} of two tensors has no RTL"]
+    if node.op_type != "Add":
+        return [f"{node.op_type} of two tensors has no RTL"]
+    if any(graph.blames(name) for name in node.input):
+        return []
+    left, right = (graph.scale(name) for name in node.input)
+    if left is None or right is None:
+        return ["an addition needs a quantizer on both sides, the same for both"]
+    if not np.array_equal(left, right):
+        return [
+            f"its two sides have different scales ({_short(left)} and {_short(right)}); put one "
+            "shared quantizer on both sides of the addition"
+        ]
+    return []
 
 
-def _check_quant(graph: _Graph, node: onnx.NodeProto) -> list[str]:
+def _check_quant(graph: Graph, node: onnx.NodeProto) -> list[str]:
     if len(node.input) != 4:
         return [f"a quantizer has 4 inputs and this one {len(node.input)}"]
     of_weights = node.input[0] in graph.constant
@@ -194,16 +175,16 @@ def _check_quant(graph: _Graph, node: onnx.NodeProto) -> list[str]:
         return [*reasons, f"its width is {width:g} bits; it must be a whole number of bits"]
     if width > limit:
         reasons.append(f"its {what} have {width:g} bits; at most {limit} are possible")
-    attributes = _attributes(node)
+    attributes = attributes_of(node)
     if width == 1 and attributes.get("signed", 1):
         reasons.append(f"its {what} have 1 bit with a sign; use 2 bits or more")
     rounding = attributes.get("rounding_mode", b"ROUND")
     if not of_weights and rounding not in (b"ROUND", "ROUND"):
-        reasons.append(f"it rounds by {_text(rounding)!r}; only 'ROUND' is possible")
+        reasons.append(f"it rounds by {text_of(rounding)!r}; only 'ROUND' is possible")
     return reasons
 
 
-def _check_mac(graph: _Graph, node: onnx.NodeProto) -> list[str]:
+def _check_mac(graph: Graph, node: onnx.NodeProto) -> list[str]:
     reasons = []
     data, weights = node.input[0], node.input[1]
     if weights not in graph.constant:
@@ -212,17 +193,20 @@ def _check_mac(graph: _Graph, node: onnx.NodeProto) -> list[str]:
         return ["its first input is constant; the weights must be the second"]
     if not _is_quant(graph.source(weights, ("Transpose", "Reshape", "Identity"))):
         reasons.append("its weights are not quantized")
-    origin = graph.source(data, _PASS)
-    # What an unsupported operator puts out is that operator's problem, named there.
-    if not _is_quant(origin) and (origin is None or origin.op_type in _SUPPORTED):
+    origin = graph.source(data, PASS)
+    # What an unsupported operator puts out is that operator's problem, named there; so is a sum.
+    summed = origin is not None and _is_sum(graph, origin)
+    if not _is_quant(origin) and not summed and not graph.blames(data):
         reasons.append("its input is not quantized; put a quantizer before it")
-    attributes = _attributes(node)
+    attributes = attributes_of(node)
     if node.op_type == "Conv":
         groups = int(attributes.get("group", 1))
         kernel = list(attributes.get("kernel_shape", ()))
-        if groups != 1:
+        shape = graph.weight_shape(weights)
+        if groups != 1 and shape is not None and (shape[1] != 1 or shape[0] != groups):
             reasons.append(
-                f"a depthwise or grouped convolution (groups={groups}) has no RTL yet; use groups=1"
+                f"a grouped convolution (groups={groups}, weights {shape!r}) has no RTL; use "
+                "groups=1, or as many groups as input and output channels (depthwise)"
             )
         if len(kernel) not in (0, 2):
             reasons.append(f"a convolution with the kernel {kernel!r} has no RTL; use 2-D")
@@ -233,33 +217,26 @@ def _check_mac(graph: _Graph, node: onnx.NodeProto) -> list[str]:
     return reasons
 
 
-def _check_relu(graph: _Graph, node: onnx.NodeProto) -> list[str]:
+def _check_relu(graph: Graph, node: onnx.NodeProto) -> list[str]:
     readers = graph.consumers.get(node.output[0], [])
-    if readers and all(n.op_type in _QUANT for n in readers):
+    if readers and all(n.op_type in QUANT for n in readers):
         return []
     return ["no quantizer follows this ReLU directly; put one right after it"]
 
 
-def _check_max_pool(graph: _Graph, node: onnx.NodeProto) -> list[str]:
-    attributes = _attributes(node)
-    reasons = []
-    if attributes.get("ceil_mode", 0):
-        reasons.append("max pooling with ceil_mode has no RTL")
-    if any(d != 1 for d in attributes.get("dilations", ())):
-        reasons.append("max pooling with dilation has no RTL")
-    if any(attributes.get("pads", ())):
-        reasons.append("max pooling with padding has no RTL")
-    if len(attributes.get("kernel_shape", (0, 0))) != 2:
-        reasons.append("only 2-D max pooling has RTL")
-    return reasons
-
-
-_CHECKS: dict[str, Callable[[_Graph, onnx.NodeProto], list[str]]] = {
+_CHECKS: dict[str, Callable[[Graph, onnx.NodeProto], list[str]]] = {
     **dict.fromkeys(MAC_OPS, _check_mac),
-    **dict.fromkeys(_QUANT, _check_quant),
+    **dict.fromkeys(QUANT, _check_quant),
     **dict.fromkeys(_ELEMENTWISE, _check_elementwise),
     "Relu": _check_relu,
-    "MaxPool": _check_max_pool,
+    "MaxPool": check_max_pool,
+    "GlobalAveragePool": check_global,
+    "ReduceMean": check_global,
+    "AveragePool": check_average_pool,
+    "Trunc": check_trunc,
+    "Pad": check_pad,
+    "Slice": check_slice,
+    "TopK": check_top_k,
 }
 
 
@@ -284,18 +261,15 @@ def _place(node: onnx.NodeProto, index: int) -> str:
     return f"{node.op_type} {node.name!r}" if node.name else f"{node.op_type} (node {index})"
 
 
-def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
-    return {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+def _is_sum(graph: Graph, node: onnx.NodeProto) -> bool:
+    """Tell whether an addition joins two tensors; it is checked as an addition."""
+    return node.op_type == "Add" and not any(name in graph.constant for name in node.input)
 
 
 def _is_quant(node: onnx.NodeProto | None) -> bool:
-    return node is not None and node.op_type in _QUANT
+    return node is not None and node.op_type in QUANT
 
 
 def _short(values: NDArray[Any]) -> str:
     flat = values.reshape(-1)
     return f"{flat[0]:g}" if flat.size == 1 else f"between {flat.min():g} and {flat.max():g}"
-
-
-def _text(value: object) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)

@@ -105,6 +105,24 @@ def skip(nodes, values):
     nodes[-1].input[0] = "sum"
 
 
+def clash(nodes, values):
+    """A sum of two tensors with different scales."""
+    values["s2"] = np.float32(0.3)
+    nodes.insert(5, helper.make_node("Add", ["rq", "xq"], ["sum"], name="clash"))
+    nodes[4].input[1] = "s2"
+    nodes[-1].input[0] = "sum"
+
+
+def float_sum(nodes, values):
+    nodes.insert(5, helper.make_node("Add", ["rq", "h"], ["sum"], name="float_sum"))
+    nodes[-1].input[0] = "sum"
+
+
+def product(nodes, values):
+    nodes.insert(5, helper.make_node("Mul", ["rq", "xq"], ["sum"], name="gate"))
+    nodes[-1].input[0] = "sum"
+
+
 def dynamic_weights(nodes, values):
     nodes[-1].input[1] = "rq"
 
@@ -150,7 +168,9 @@ def gemm(nodes, values):
 @pytest.mark.parametrize(
     ("change", "wanted"),
     [
-        (skip, "Add 'skip': an addition of two tensors (skip connection) has no RTL yet"),
+        (clash, "Add 'clash': its two sides have different scales (0.3 and 0.5); put one shared"),
+        (float_sum, "Add 'float_sum': an addition needs a quantizer on both sides"),
+        (product, "Mul 'gate': Mul of two tensors has no RTL"),
         (dynamic_weights, "MatMul 'fc2': its weights are not constant"),
         (float_weights, "MatMul 'fc2': its weights are not quantized"),
         (no_input_quantizer, "instead of one quantizer; quantize the network's input"),
@@ -168,14 +188,150 @@ def test_problems_of_layers(change, wanted):
     assert any(wanted in text for text in found), found
 
 
-def test_a_bias_is_fine():
-    assert find_problems(network(change=bias)) == []
+@pytest.mark.parametrize("change", [clash, float_sum, product])
+def test_what_follows_a_faulty_join_is_not_named_too(change):
+    assert len(texts(network(change=change))) == 1
+
+
+def sum_of_sums(nodes, values):
+    skip(nodes, values)
+    nodes.insert(6, helper.make_node("Add", ["sum", "xq"], ["sum2"], name="skip2"))
+    nodes[-1].input[0] = "sum2"
+
+
+@pytest.mark.parametrize("change", [bias, skip, sum_of_sums])
+def test_biases_and_sums_of_one_scale_are_fine(change):
+    assert find_problems(network(change=change)) == []
+
+
+def with_weights(shape: tuple[int, ...], **attributes: Any) -> onnx.ModelProto:
+    def conv(nodes, values):
+        values["w2"] = np.ones(shape, np.float32)
+        node = helper.make_node("Conv", ["rq", "w2q"], ["y"], name="conv", **attributes)
+        nodes[-1].CopyFrom(node)
+
+    return network(change=conv)
+
+
+def test_depthwise_convolutions_are_fine():
+    assert find_problems(with_weights((4, 1, 3, 3), group=4, kernel_shape=[3, 3])) == []
+
+
+@pytest.mark.parametrize("shape", [(4, 2, 3, 3), (8, 1, 3, 3)])
+def test_grouped_convolutions_that_are_not_depthwise_are_named(shape):
+    (text,) = texts(with_weights(shape, group=4 // shape[1], kernel_shape=[3, 3]))
+    assert f"Conv 'conv': a grouped convolution (groups={4 // shape[1]}, weights {shape!r})" in text
+
+
+def pool_network(op: str, attributes: dict[str, Any], *, quantized: bool = True):
+    """Put a pool behind the first layer."""
+
+    def pool(nodes, values):
+        source = "rq" if quantized else "h"
+        nodes.insert(5, helper.make_node(op, [source], ["p"], name="pool", **attributes))
+        nodes[-1].input[0] = "p"
+
+    model = network(change=pool)
+    info = helper.make_tensor_value_info("rq", TensorProto.FLOAT, (1, 4, 6, 6))
+    model.graph.value_info.append(info)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("op", "attributes"),
+    [
+        ("GlobalAveragePool", {}),
+        ("ReduceMean", {"axes": [2, 3], "keepdims": 1}),
+        ("AveragePool", {"kernel_shape": [6, 6]}),
+    ],
+)
+def test_means_over_all_pixels_are_fine(op, attributes):
+    assert find_problems(pool_network(op, attributes)) == []
+
+
+@pytest.mark.parametrize(
+    ("op", "attributes", "quantized", "wanted"),
+    [
+        ("ReduceMean", {"axes": [1]}, True, "a mean over anything but all pixels"),
+        ("ReduceMean", {"axes": [2, 3], "keepdims": 0}, True, "keepdims=1"),
+        ("AveragePool", {"kernel_shape": [2, 2]}, True, "or with a truncation (Trunc) right"),
+        ("GlobalAveragePool", {}, False, "what it averages is not quantized"),
+    ],
+)
+def test_other_averages_are_named(op, attributes, quantized, wanted):
+    found = texts(pool_network(op, attributes, quantized=quantized))
+    assert any(wanted in text and "'pool'" in text for text in found), found
+
+
+def truncated(rounding: str = "FLOOR", kernel: tuple[int, int] = (2, 2)) -> onnx.ModelProto:
+    def pool(nodes, values):
+        values.update(four=np.float32(4), b6=np.float32(6))
+        constants = ["s", "z", "b6", "b"]
+        nodes[5:5] = [
+            helper.make_node("AveragePool", ["rq"], ["p"], name="pool", kernel_shape=kernel),
+            helper.make_node("Mul", ["p", "four"], ["m"]),
+            helper.make_node("Trunc", ["m", *constants], ["t"], name="t", rounding_mode=rounding),
+        ]
+        nodes[-1].input[0] = "t"
+
+    return network(change=pool)
+
+
+def test_average_pooling_with_a_truncation_is_fine():
+    assert find_problems(truncated()) == []
+    assert "Trunc 't': it rounds by 'ROUND'; only 'FLOOR'" in texts(truncated("ROUND"))[0]
+    assert "the kernel [2, 3] or padding has no RTL" in texts(truncated(kernel=(2, 3)))[0]
+
+
+def test_a_shortcut_without_parameters_is_named_once_with_advice():
+    """Every second pixel, then channels of zeros: three operators, one fault."""
+
+    def shortcut(nodes, values):
+        values.update(zero=np.zeros(1, np.int64), big=np.full(1, 99, np.int64))
+        values.update(two=np.full(1, 2, np.int64), pads=np.int64([0, 1, 0, 0, 0, 1, 0, 0]))
+        for k, axis in enumerate((2, 3)):
+            values[f"axis{k}"] = np.full(1, axis, np.int64)
+        nodes[5:5] = [
+            helper.make_node("Slice", ["rq", "zero", "big", "axis0", "two"], ["a"], name="first"),
+            helper.make_node("Slice", ["a", "zero", "big", "axis1", "two"], ["b2"], name="second"),
+            helper.make_node("Pad", ["b2", "pads"], ["c"], name="channels"),
+        ]
+        nodes[-1].input[0] = "c"
+
+    (text,) = texts(network(change=shortcut))
+    assert text.startswith("Slice 'first': it belongs to a shortcut without parameters")
+    assert "1x1 convolution as shortcut (option B)" in text
+
+
+@pytest.mark.parametrize(
+    ("pads", "fault"), [([0, 0, 1, 1, 0, 0, 1, 1], False), ([0, 2, 0, 0, 0, 2, 0, 0], True)]
+)
+def test_pixels_may_be_padded_and_channels_not(pads, fault):
+    def pad(nodes, values):
+        values["pads"] = np.int64(pads)
+        nodes.insert(5, helper.make_node("Pad", ["rq", "pads"], ["p"], name="pad"))
+        nodes[-1].input[0] = "p"
+
+    found = texts(network(change=pad))
+    assert bool(found) == fault
+    assert all("option B" in text for text in found)
+
+
+@pytest.mark.parametrize(("count", "fault"), [(1, False), (5, True)])
+def test_the_largest_label_may_be_the_output(count, fault):
+    def top(nodes, values):
+        values["k"] = np.int64([count])
+        nodes[-1].output[0] = "logits"
+        nodes.append(helper.make_node("TopK", ["logits", "k"], ["value", "y"], name="top"))
+
+    found = texts(network(change=top))
+    assert bool(found) == fault
+    assert all("TopK 'top'" in text and "k = 1" in text for text in found)
 
 
 @pytest.mark.parametrize(
     ("attributes", "wanted"),
     [
-        ({"group": 2, "kernel_shape": [1, 1]}, "depthwise or grouped convolution (groups=2)"),
         ({"group": 1, "kernel_shape": [3]}, "a convolution with the kernel [3] has no RTL"),
     ],
 )
@@ -238,14 +394,14 @@ def test_parameters_that_are_listed_as_inputs_do_not_count():
 
 def test_all_problems_come_in_one_error(tmp_path):
     path = tmp_path / "net.onnx"
-    onnx.save(network(act_bits=9, change=skip), path)
+    onnx.save(network(act_bits=9, change=clash), path)
     with pytest.raises(UnsupportedNetwork) as caught:
         require_buildable(path)
     text = str(caught.value)
     assert text.startswith(f"{str(path)!r} cannot be built as hardware, 3 problems:\n")
     assert "Quant 'input_quant'" in text
     assert "Quant 'relu_quant'" in text
-    assert "Add 'skip'" in text
+    assert "Add 'clash'" in text
 
 
 def test_a_file_that_is_no_model_is_bad_input(tmp_path):
