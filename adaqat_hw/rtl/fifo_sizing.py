@@ -1,0 +1,312 @@
+"""Find the smallest FIFO depths at which an accelerator runs at its slowest layer's pace.
+
+Every candidate is simulated, on one compiled model (:mod:`adaqat_hw.rtl.fifo_trials`):
+
+1. All FIFOs as deep as two frames: the pace that no depth can beat, and, with a source at the
+   wanted pace, the most that each FIFO ever holds, which bounds its depth.
+2. From depth 2 (before a join: that bound), grow what helps until the pace is met: after a deadlock
+   the full FIFOs before a join, otherwise those that are at times full with a beat waiting and at
+   times empty with the consumer waiting. One only ever full, or only ever empty, gains nothing.
+3. Shrink what has grown: halve the gap between the depth that is known to do and the one that is
+   not, for all FIFOs at once, splitting the group where that costs the pace.
+4. Confirm with more frames; where those show more, do 2 and 3 again with as many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from adaqat_hw.errors import StageFailed
+from adaqat_hw.rtl.fifo_deadlock import explain_deadlock, full_before_joins
+from adaqat_hw.rtl.fifo_graph import MIN_DEPTH, capacity, fifo_nodes
+from adaqat_hw.rtl.fifo_trials import STAGE, Trial, slowest_node
+from adaqat_hw.schema import HardwareGraph, HardwareNode
+
+TOLERANCE = 0.02
+_WARM = 2
+_FRAMES, _CONFIRM_FRAMES = 4, 8
+# A FIFO counts as in the way when both its sides waited for this part of a frame.
+_IN_THE_WAY = 0.001
+_MAX_GROWTHS = 40
+# Saving less than this part of all FIFO bits is not worth another simulation.
+_WORTH = 0.002
+# Where FIFOs are not what holds the accelerator back, they may cost this much, no more.
+_NEAREST = 1.005
+
+
+class TrialRunner(Protocol):
+    """What runs a trial: :meth:`adaqat_hw.rtl.fifo_trials.FifoSimulator.trial`."""
+
+    def __call__(
+        self, depths: Sequence[int], *, frames: int, warm: int, pace: int = 0, window: int = 0
+    ) -> Trial:
+        """Run one trial."""
+
+
+@dataclass(frozen=True)
+class Sizing:
+    """Depths by FIFO name, and what they were measured to do.
+
+    ``interval`` is in cycles per frame over ``frames`` frames back to back, ``interval_deep`` the
+    same with FIFOs of two frames, ``slowest_node`` the node of most ``slowest_cycles``.
+    ``proven`` tells whether the search ended by itself and not by its limits.
+    """
+
+    depths: dict[str, int]
+    interval: float
+    interval_deep: float
+    slowest_node: str
+    slowest_cycles: int
+    frames: int
+    trials: int
+    proven: bool
+
+
+def size_fifos(
+    graph: HardwareGraph,
+    run: TrialRunner,
+    note: Callable[[str], None] = lambda text: None,
+    *,
+    max_trials: int = 400,
+    max_cycles: int = 100_000_000,
+) -> Sizing:
+    """Return depths that keep the pace of the slowest layer with as few bits as can be found.
+
+    Args:
+        graph: the graph with this project's FIFOs.
+        run: runs one trial.
+        note: told about every step.
+        max_trials: simulations after which shrinking stops.
+        max_cycles: simulated cycles after which shrinking stops; not seconds, so that the same
+            design gets the same depths on every machine.
+
+    Raises:
+        StageFailed: the accelerator stands still however deep its FIFOs are.
+    """
+    return _Search(graph, run, note, max_trials, max_cycles).find()
+
+
+def check_depths(graph: HardwareGraph, run: TrialRunner, depths: Sequence[int]) -> Sizing:
+    """Measure given depths.
+
+    Raises:
+        StageFailed: the accelerator stands still with them; the stuck streams are named.
+    """
+    trial = run(depths, frames=_CONFIRM_FRAMES, warm=_WARM)
+    interval = _require_interval(graph, trial)
+    node, cycles = slowest_node(graph)
+    names = [fifo.name for fifo in fifo_nodes(graph)]
+    made = dict(zip(names, depths, strict=True))
+    return Sizing(made, interval, interval, node, cycles, _CONFIRM_FRAMES, 1, True)
+
+
+class _Search:
+    def __init__(
+        self,
+        graph: HardwareGraph,
+        run: TrialRunner,
+        note: Callable[[str], None],
+        max_trials: int,
+        max_cycles: int,
+    ) -> None:
+        self._graph, self._run, self._note = graph, run, note
+        self._fifos = fifo_nodes(graph)
+        self._bits = [_width(fifo) for fifo in self._fifos]
+        self._max_trials, self._max_cycles = max_trials, max_cycles
+        self._node, self._slowest = slowest_node(graph)
+        self._trials = self._cycles = 0
+        self._frames = _FRAMES
+        self._goal = 0.0  # cycles per frame that depths must reach
+        self._bounds: list[int] = []
+
+    def find(self) -> Sizing:
+        deep = [capacity(fifo) for fifo in self._fifos]
+        first = self._trial(deep)
+        interval_deep = _require_interval(self._graph, first)
+        # FINN's estimate of the slowest layer can be off to either side: hold both to account.
+        wanted = min(self._slowest, interval_deep) * (1 + TOLERANCE)
+        self._goal = max(wanted, interval_deep * _NEAREST)
+        self._note(
+            f"{len(self._fifos)} FIFOs as deep as two frames: {interval_deep:.0f} cycles per frame "
+            f"({self._node} needs {self._slowest})"
+        )
+        paced = self._trial(deep, pace=int(self._goal))
+        _require_interval(self._graph, paced)
+        self._bounds = [max(m, MIN_DEPTH) for m in paced.most]
+        depths, proven = self._first_depths(), False
+        for frames in (_FRAMES, _CONFIRM_FRAMES):
+            self._frames = frames
+            depths = self._grow(depths)
+            self._note(f"fast enough with {self._say(depths)}")
+            depths, proven = self._shrink(depths)
+            last = self._trial(depths, frames=_CONFIRM_FRAMES)
+            if self._fast(last):
+                break
+        interval = _require_interval(self._graph, last)
+        self._note(
+            f"{self._say(depths)}: {interval:.0f} cycles per frame, {self._trials} simulations"
+        )
+        return Sizing(
+            depths={fifo.name: d for fifo, d in zip(self._fifos, depths, strict=True)},
+            interval=interval,
+            interval_deep=interval_deep,
+            slowest_node=self._node,
+            slowest_cycles=self._slowest,
+            frames=_CONFIRM_FRAMES,
+            trials=self._trials,
+            proven=proven,
+        )
+
+    def _first_depths(self) -> list[int]:
+        """Return the least depth everywhere, but before a join for the input that waits longest.
+
+        Its FIFO holds what the other branches still work on; with less they soon stand still.
+        """
+        depths = [MIN_DEPTH] * len(self._fifos)
+        index = {fifo.outputs[0].name: k for k, fifo in enumerate(self._fifos)}
+        for node in self._graph.nodes:
+            queues = [index[s.name] for s in node.inputs if s.name in index]
+            if len(queues) > 1:
+                longest = max(queues, key=self._bounds.__getitem__)
+                depths[longest] = self._bounds[longest]
+        return depths
+
+    def _trial(
+        self, depths: Sequence[int], *, frames: int | None = None, pace: int = 0, window: int = 0
+    ) -> Trial:
+        frames = frames or self._frames
+        trial = self._run(depths, frames=frames, warm=_WARM, pace=pace, window=window)
+        self._trials += 1
+        self._cycles += trial.cycles
+        return trial
+
+    def _fast(self, trial: Trial) -> bool:
+        return trial.interval is not None and trial.interval <= self._goal
+
+    def _grow(self, depths: Sequence[int]) -> list[int]:
+        """Return depths, none below those given, that reach the goal."""
+        now = list(depths)
+        limits = [max(pair) for pair in zip(now, self._bounds, strict=True)]
+        most = [max(d, capacity(fifo)) for d, fifo in zip(now, self._fifos, strict=True)]
+        for _ in range(_MAX_GROWTHS):
+            trial = self._trial(now)
+            if self._fast(trial):
+                return now
+            chosen = self._in_the_way(trial, now, limits)
+            if not chosen:
+                # The bounds came from a steady source; under back-pressure more may be needed.
+                limits = [min(2 * limit, m) for limit, m in zip(limits, most, strict=True)]
+                chosen = self._in_the_way(trial, now, limits)
+            if not chosen:
+                break
+            deadlock = trial.outcome == "deadlock"
+            for k in chosen:
+                now[k] = limits[k] if deadlock else min(2 * now[k], limits[k])
+            self._note(f"{self._tell(trial)}; {len(chosen)} FIFOs grow, {self._say(now)}")
+        self._note("nothing more is seen to help: shrinking from FIFOs as deep as two frames")
+        return most
+
+    def _in_the_way(self, trial: Trial, now: Sequence[int], limits: Sequence[int]) -> list[int]:
+        growable = [k for k in range(len(now)) if now[k] < limits[k]]
+        if trial.outcome != "done":
+            joins = set(full_before_joins(self._graph, trial))
+            full = [k for k in growable if trial.held[k] >= now[k]]
+            return [k for k in full if k in joins] or full
+        least = _IN_THE_WAY * self._slowest * (len(trial.ends) - trial.warm)
+        gain = {k: self._gain(trial, k) for k in growable}
+        for floor in (least, 0):
+            if chosen := [k for k in growable if gain[k] > floor]:
+                return chosen
+        return [k for k in growable if trial.blocked[k] > 0]
+
+    def _gain(self, trial: Trial, index: int) -> int:
+        """Cycles that a deeper FIFO may win. A join shows no want of a beat while it waits."""
+        target = self._fifos[index].outputs[0].name
+        reader = next((n for n in self._graph.nodes if target in {s.name for s in n.inputs}), None)
+        if reader is not None and len(reader.inputs) > 1:
+            return trial.blocked[index]
+        return min(trial.blocked[index], trial.starved[index])
+
+    def _shrink(self, depths: Sequence[int]) -> tuple[list[int], bool]:
+        """Return smaller depths that still reach the goal, and whether no more was to be had."""
+        good = list(depths)
+        bad = [MIN_DEPTH - 1] * len(good)
+        while True:
+            group = [k for k in range(len(good)) if good[k] - bad[k] > 1]
+            if self._saving(group, good, bad) <= _WORTH * self._total(good):
+                return good, True
+            if not self._shrink_group(group, good, bad):
+                return good, False
+            self._note(f"{self._trials} simulations, {self._say(good)}")
+
+    def _shrink_group(self, group: list[int], good: list[int], bad: list[int]) -> bool:
+        """Lower ``good`` or raise ``bad`` of every FIFO of the group; False: out of budget."""
+        if self._trials >= self._max_trials or self._cycles >= self._max_cycles:
+            return False
+        if self._saving(group, good, bad) <= _WORTH * self._total(good):
+            for k in group:
+                bad[k] = good[k] - 1
+            return True
+        tried = list(good)
+        for k in group:
+            tried[k] = _between(bad[k], good[k])
+        window = int(self._goal * (self._frames - _WARM))
+        if self._fast(self._trial(tried, window=window)):
+            good[:] = tried
+            return True
+        if len(group) == 1:
+            bad[group[0]] = tried[group[0]]
+            return True
+        # Those with most to save first: what they win, the others may have to pay for.
+        order = sorted(group, key=lambda k: -self._saving([k], good, bad))
+        half = len(order) // 2
+        return self._shrink_group(order[:half], good, bad) and self._shrink_group(
+            order[half:], good, bad
+        )
+
+    def _saving(self, group: Sequence[int], good: Sequence[int], bad: Sequence[int]) -> int:
+        """Bits that shrinking can save at most."""
+        return sum((good[k] - bad[k] - 1) * self._bits[k] for k in group)
+
+    def _total(self, depths: Sequence[int]) -> int:
+        return sum(d * bits for d, bits in zip(depths, self._bits, strict=True))
+
+    def _say(self, depths: Sequence[int]) -> str:
+        return f"{sum(depths)} beats, {self._total(depths)} bits in all"
+
+    def _tell(self, trial: Trial) -> str:
+        if trial.interval is None:
+            return explain_deadlock(self._graph, trial)
+        return f"{trial.interval:.0f} cycles per frame"
+
+
+def _between(bad: int, good: int) -> int:
+    """Return a depth between one that will not do and one that does; far apart, nearer the first.
+
+    Most FIFOs need far less than what is known to do.
+    """
+    if bad < MIN_DEPTH:
+        return MIN_DEPTH
+    if good > 4 * bad:
+        return max(int((bad * good) ** 0.5), bad + 1)
+    return (bad + good) // 2
+
+
+def _width(fifo: HardwareNode) -> int:
+    stream = fifo.inputs[0]
+    return stream.elements * stream.dtype.bits
+
+
+def _require_interval(graph: HardwareGraph, trial: Trial) -> float:
+    interval = trial.interval
+    if interval is not None:
+        return interval
+    if trial.outcome == "deadlock":
+        raise StageFailed(STAGE, explain_deadlock(graph, trial))
+    raise StageFailed(
+        STAGE,
+        f"{len(trial.ends)} frames ended within {trial.cycles} cycles; the accelerator is far "
+        "slower than its estimate",
+    )
