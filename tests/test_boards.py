@@ -23,7 +23,7 @@ source = "my notes"
 
 
 def test_names_are_the_shipped_files():
-    assert boards.names() == ("kv260", "pynq-z1", "pynq-z2", "ultra96-v2", "zcu104")
+    assert boards.names() == ("kv260", "pynq-z1", "pynq-z2", "ultra96-v2", "ulx3s-85f", "zcu104")
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,15 @@ def test_totals(name, part, lut, dsp, bram_18k, uram):
     assert (board.bram_18k, board.uram) == (bram_18k, uram)
 
 
-@pytest.mark.parametrize("name", boards.names())
+def test_the_ecp5_board():
+    board = boards.load("ulx3s-85f")
+    assert (board.vendor, board.family, board.yosys_family) == ("lattice", "ecp5", "ecp5")
+    assert (board.part, board.package, board.speed_grade) == ("LFE5U-85F-6BG381C", "CABGA381", 6)
+    assert (board.lut, board.ff, board.dsp, board.bram_18k) == (83_640, 83_640, 156, 208)
+    assert board.default_clock_ns == 1000 / board.oscillator_mhz
+
+
+@pytest.mark.parametrize("name", [n for n in boards.names() if boards.load(n).vendor == "amd"])
 def test_a_board_is_consistent(name):
     board = boards.load(name)
     series7 = board.family == "zynq7000"
@@ -70,7 +78,7 @@ def test_a_shipped_file_by_path_is_the_board_by_name():
 def test_unknown_name_lists_the_boards():
     with pytest.raises(ConfigError, match="Unknown board 'pynq'") as caught:
         boards.load("pynq")
-    assert "kv260, pynq-z1, pynq-z2, ultra96-v2, zcu104" in str(caught.value)
+    assert "kv260, pynq-z1, pynq-z2, ultra96-v2, ulx3s-85f, zcu104" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +87,7 @@ def test_unknown_name_lists_the_boards():
         (OWN + "luts = 3\n", ["'luts'", "lut, ff, dsp"]),
         (OWN.replace("lut = 20800", "lut = 0"), ["lut = 0", "greater than 0"]),
         (OWN.replace("uram = 0\n", ""), ["uram", "required"]),
-        (OWN.replace('"xc7"', '"xc8"'), ["'xc8'", "'xc7' or 'xcup'"]),
+        (OWN.replace('"xc7"', '"xc8"'), ["'xc8'", "'xc7', 'xcup' or 'ecp5'"]),
         ("lut = = 3", ["not valid TOML"]),
         (b"\xff\xfe", ["cannot be read"]),
         (None, ["does not exist", "pynq-z1"]),

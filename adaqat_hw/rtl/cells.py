@@ -8,6 +8,9 @@ The conventions, so that a number can be compared with a vendor's report:
   sites it takes, a shift register one. ``CellCount.lut_memory`` is their share.
 - FF: flip-flops and latches.
 - BRAM in 18-kbit halves: RAMB18 counts one, RAMB36 two.
+- Lattice ECP5: LUT4 count as LUT, a carry cell CCU2C two of them and a distributed RAM
+  TRELLIS_DPR16X4 six (two of them its write port); DP16KD (18 kbit) is one BRAM half,
+  MULT18X18D one DSP.
 - Not counted: carry chains, MUXF7/8/9 and inverters (the slice has them, or they are absorbed
   into the LUT behind them), buffers and constants.
 
@@ -28,14 +31,16 @@ _LUT_MEMORY = {
     "RAM512X1S": 8, "RAM16X1D": 2, "RAM32X1D": 2, "RAM64X1D": 2, "RAM128X1D": 4,
     "RAM256X1D": 8, "RAM32M": 4, "RAM64M": 4, "RAM32M16": 8, "RAM64M8": 8,
     "RAM32X16DR8": 8, "RAM64X8SW": 8,
+    "TRELLIS_DPR16X4": 6,
     "SRL16E": 1, "SRLC16E": 1, "SRLC32E": 1, "CFGLUT5": 1,
 }  # fmt: skip
 _LUT = re.compile(r"LUT[1-6]|LUT6_2")
-_FF = re.compile(r"(?:FD[RSCP]E|LD[CP]E)(?:_1)?")
-_DSP = re.compile(r"DSP48E[12]|DSP58")
-_BRAM = {"RAMB18E1": 1, "RAMB18E2": 1, "RAMB36E1": 2, "RAMB36E2": 2}
+_CARRY_LUTS = {"CCU2C": 2}
+_FF = re.compile(r"(?:FD[RSCP]E|LD[CP]E)(?:_1)?|TRELLIS_FF")
+_DSP = re.compile(r"DSP48E[12]|DSP58|MULT18X18D")
+_BRAM = {"DP16KD": 1, "RAMB18E1": 1, "RAMB18E2": 1, "RAMB36E1": 2, "RAMB36E2": 2}
 _URAM = {"URAM288", "URAM288_BASE"}
-_FREE = re.compile(r"INV|CARRY[48]|MUXF[789]|BUFG|BUF|VCC|GND|\$scopeinfo")
+_FREE = re.compile(r"INV|CARRY[48]|MUXF[789]|PFUMX|L6MUX21|BUFG|BUF|VCC|GND|\$scopeinfo")
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,8 @@ def count_cells(cells: Mapping[str, int]) -> CellCount:
     for name, count in sorted(cells.items()):
         if _LUT.fullmatch(name):
             logic += count
+        elif name in _CARRY_LUTS:
+            logic += _CARRY_LUTS[name] * count
         elif name in _LUT_MEMORY:
             memory += _LUT_MEMORY[name] * count
         elif _FF.fullmatch(name):

@@ -24,7 +24,7 @@ from adaqat_hw.rtl.verilog_names import require_file_name, require_identifier
 from adaqat_hw.rtl.yosys_process import run_yosys
 from adaqat_hw.schema import Resources, sha256_file, write_atomic
 
-Family = Literal["xc7", "xcup"]
+Family = Literal["xc7", "xcup", "ecp5"]
 
 _STAGE = "synthesize"
 _FORMAT = 1  # of a cache entry; raise it when the way of counting changes
@@ -106,7 +106,7 @@ def synthesize(
     Args:
         sources: Verilog and SystemVerilog files, packages first.
         top: the top module.
-        family: ``"xc7"`` (7-series) or ``"xcup"`` (UltraScale+).
+        family: ``"xc7"`` (7-series), ``"xcup"`` (UltraScale+) or ``"ecp5"`` (Lattice ECP5).
         dsp: take the DSP primitives that FINN's MVAU instantiates, and count them; False takes
             its behavioural description instead, which then is built of LUTs.
         data_files: files that ``$readmemh`` reads, by the name the RTL uses.
@@ -250,6 +250,12 @@ def _script(job: SynthesisJob, names: Sequence[str], extra: Sequence[str]) -> st
     primitives = "--empty-blackboxes" if job.dsp else "-D VERILATOR"
     read = [*_READ, primitives, "--top", job.top, *names]
     synth = ["-family", job.family, *_SYNTH, *extra, "-top", job.top]
+    if job.family == "ecp5":
+        return (
+            f"read_slang {' '.join(read)}\n"
+            f"synth_ecp5 -top {job.top}\n"
+            f"tee -q -o {_OUTPUT} stat -json\n"
+        )
     return (
         f"read_slang {' '.join(read)}\n"
         f"{_FORGET_RAM_STYLE if _NO_LUTRAM in extra else ''}\n"
