@@ -1,0 +1,30 @@
+"""Whether a goal can be reached at all, asked before hours of work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from adaqat_hw.build.environment import Environment
+from adaqat_hw.build.vivado import require_vivado
+from adaqat_hw.build.vivado_board import require_board
+from adaqat_hw.errors import ConfigError
+from adaqat_hw.schema import VIVADO_GOALS, Board, Goal
+
+
+def require_goal(goal: Goal, board: Board, environment: Environment, folder: Path) -> None:
+    """Raise when ``goal`` cannot be reached at all, before hours of work.
+
+    Raises:
+        ConfigError: the board is not of a family that Vivado knows, or has no block design.
+        ToolNotFound: no Vivado, or a version that is not supported.
+    """
+    if goal not in VIVADO_GOALS:
+        return
+    if board.family not in ("zynq7000", "zynqultrascale+"):
+        raise ConfigError(
+            f"Goal {goal!r} needs Vivado, which does not know board {board.name!r} "
+            f"({board.family}); choose --goal rtl."
+        )
+    if goal == "bitfile":
+        require_board(board)
+    require_vivado(environment, folder)

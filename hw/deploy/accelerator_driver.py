@@ -1,0 +1,113 @@
+"""Run the accelerator on a Zynq board with PYNQ: integers in, logits out.
+
+Stands alone beside ``accelerator.bit``, ``accelerator.hwh`` and ``design.json``; needs NumPy, and
+PYNQ for :class:`Accelerator`. Packing follows ``design.json``: values of a beat side by side,
+element 0 lowest, each beat filled up to whole 64-bit words.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+WORD_BYTES = 8
+
+
+def load_design(folder: Path = HERE) -> dict[str, Any]:
+    """Return the record of the design: ``input`` and ``output`` stream, ``ends``."""
+    body: dict[str, Any] = json.loads((folder / "design.json").read_text(encoding="utf-8"))
+    return body
+
+
+def quantize(design: dict[str, Any], images: np.ndarray) -> np.ndarray:
+    """Return the integers of ``images`` (frames first, as the network takes them).
+
+    They are laid out as the accelerator takes them: channels last where there are channels.
+    """
+    ends = design["ends"]
+    bits, signed = ends["input_dtype"]["bits"], ends["input_dtype"]["signed"]
+    low = -(1 << (bits - 1)) if signed else 0
+    high = (1 << (bits - 1)) - 1 if signed else (1 << bits) - 1
+    if signed and ends["input_narrow"]:
+        low += 1
+    values = np.clip(np.rint(images / ends["input_scale"]), low, high).astype(np.int64)
+    return np.moveaxis(values, 1, -1) if ends["input_nchw"] and values.ndim == 4 else values
+
+
+def pack(design: dict[str, Any], values: np.ndarray) -> np.ndarray:
+    """Return integers (frames, ...) as bytes (frames, bytes per frame) for the DMA."""
+    stream = design["input"]
+    bits, elements = stream["bits"], stream["elements"]
+    beats = values.reshape(len(values), -1, elements).astype(np.int64)
+    planes = (beats[..., None] >> np.arange(bits)) & 1
+    flat = planes.reshape(*beats.shape[:2], elements * bits).astype(np.uint8)
+    packed = np.packbits(flat, axis=-1, bitorder="little")
+    words = -(-stream["width"] // (8 * WORD_BYTES))
+    full = np.zeros((*packed.shape[:2], words * WORD_BYTES), np.uint8)
+    full[..., : packed.shape[-1]] = packed
+    return full.reshape(len(values), -1)
+
+
+def unpack(design: dict[str, Any], raw: np.ndarray) -> np.ndarray:
+    """Return bytes (frames, bytes per frame) of the DMA as integers (frames, values)."""
+    stream = design["output"]
+    bits, elements = stream["bits"], stream["elements"]
+    words = -(-stream["width"] // (8 * WORD_BYTES))
+    beats = raw.reshape(len(raw), -1, words * WORD_BYTES)
+    planes = np.unpackbits(beats, axis=-1, bitorder="little")[..., : elements * bits]
+    planes = planes.reshape(*beats.shape[:2], elements, bits).astype(np.int64)
+    weights = np.int64(1) << np.arange(bits, dtype=np.int64)
+    if stream["signed"]:
+        weights[-1] = -weights[-1]
+    return np.asarray(planes @ weights).reshape(len(raw), -1)
+
+
+def logits(design: dict[str, Any], values: np.ndarray) -> np.ndarray:
+    """Return the logits of the accelerator's integers."""
+    ends = design["ends"]
+    scale, bias = np.array(ends["output_scale"]), np.array(ends["output_bias"])
+    return np.asarray(values * scale + bias)
+
+
+class Accelerator:
+    """The accelerator on this board; ``run`` takes images as the network does."""
+
+    def __init__(self, folder: Path = HERE) -> None:
+        from pynq import Overlay, allocate
+
+        self._allocate = allocate
+        self.design = load_design(folder)
+        self.overlay = Overlay(str(folder / "accelerator.bit"))
+        self._dma = self.overlay.dma
+
+    def run_integers(self, values: np.ndarray) -> np.ndarray:
+        """Return the accelerator's integers for integer frames (frames first)."""
+        data = pack(self.design, values)
+        frame = self.design["output"]["beats"] * WORD_BYTES
+        frame *= -(-self.design["output"]["width"] // (8 * WORD_BYTES))
+        source = self._allocate(shape=(data.size,), dtype=np.uint8)
+        sink = self._allocate(shape=(frame,), dtype=np.uint8)
+        results = np.empty((len(values), frame), np.uint8)
+        try:
+            source[:] = data.reshape(-1)
+            source.flush()
+            self._dma.sendchannel.transfer(source)
+            # One frame per transfer: TLAST ends each, the accelerator waits in between.
+            for k in range(len(values)):
+                self._dma.recvchannel.transfer(sink)
+                self._dma.recvchannel.wait()
+                sink.invalidate()
+                results[k] = sink
+            self._dma.sendchannel.wait()
+        finally:
+            source.freebuffer()
+            sink.freebuffer()
+        return unpack(self.design, results)
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """Return the logits of ``images`` (frames first, as the network takes them)."""
+        return logits(self.design, self.run_integers(quantize(self.design, images)))
