@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from adaqat_hw.build.environment import Environment, Local
 from adaqat_hw.build.flow import run_flow
+from adaqat_hw.build.goals import require_goal
 from adaqat_hw.build.preflight import require_buildable
 from adaqat_hw.errors import StageFailed
 from adaqat_hw.schema import (
@@ -21,18 +23,29 @@ from adaqat_hw.schema import (
 
 
 def compile_design(
-    request: BuildRequest, board: Board, variant: str, folder: Path, note: Callable[[str], None]
+    request: BuildRequest,
+    board: Board,
+    variant: str,
+    folder: Path,
+    note: Callable[[str], None],
+    where: Environment | None = None,
 ) -> tuple[str, list[str]]:
     """Run the FINN flow; write request.json, board.json and resources-finn_estimate.json.
+
+    ``where`` is the environment of the tools, this machine by default; it is checked first,
+    with Vivado where the goal needs it, and recorded in environment.json.
 
     Raises:
         UnsupportedNetwork: layers that nothing can build, all of them named.
         StageFailed: FINN failed; one sentence with the cause and the log's path.
     """
+    where = where or Local()
     require_buildable(Path(request.model))
+    where.describe().write(folder / "environment.json")
+    require_goal(request.goal, board, where, folder)
     request.write(folder / "request.json")
     board.write(folder / "board.json")
-    result, graph = run_flow(request, folder, lambda event: note(_text(event)))
+    result, graph = run_flow(request, folder, lambda event: note(_text(event)), where=where)
     if graph is None:
         raise StageFailed("compile", "the flow ended without a hardware graph", folder / result.log)
     estimate = finn_estimate(graph, folder, variant, result.tool_versions.get("finn-plus", "?"))

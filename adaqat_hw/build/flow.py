@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 import shutil
-import signal
-import subprocess
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from adaqat_hw.build.environment import Environment, Local
+from adaqat_hw.build.process import MEMORY_ADVICE, Ended, end_leftover, run_logged
 from adaqat_hw.errors import ConfigError, StageFailed, UnsupportedNetwork
-from adaqat_hw.resources import flows_dir, package_root
 from adaqat_hw.schema import BuildRequest, BuildResult, HardwareGraph
-from adaqat_hw.tools import finn_python
 
-RESULT_FILE, LOG_FILE, REQUEST_FILE = "result.json", "flow.log", "request.json"
+RESULT_FILE, LOG_FILE = "result.json", "flow.log"
 _STATUS_OF_EXIT = {0: "ok", 1: "failed", 2: "refused"}
-_PASSED_ON = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "OMP_NUM_THREADS")
 _FAULT = re.compile(r"error|exception|failed|fatal|killed", re.IGNORECASE)
 _log = logging.getLogger(__name__)
 
@@ -32,6 +27,7 @@ def run_flow(
     progress: Callable[[dict[str, Any]], None],
     *,
     limit_s: float = 6 * 3600,
+    where: Environment | None = None,
 ) -> tuple[BuildResult, HardwareGraph | None]:
     """Build ``request`` in ``folder`` with FINN.
 
@@ -41,6 +37,7 @@ def run_flow(
         progress: gets one dictionary per finished step (``step``, ``index``, ``total``,
             ``seconds``) or remark (``step``, ``note``).
         limit_s: seconds after which the process is stopped.
+        where: the environment that FINN runs in; this machine's by default.
 
     Returns:
         The result, and the hardware graph where the flow wrote one.
@@ -50,18 +47,31 @@ def run_flow(
         UnsupportedNetwork: the network or the request cannot be built; every fault is named.
         StageFailed: the flow failed, or ended without a result that can be believed.
     """
-    python = finn_python()
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
+    end_leftover(folder)
     _remove_leftovers(folder)
-    request.write(folder / REQUEST_FILE)
-    script = flows_dir() / "finn_flow.py"
-    argv = [str(python), str(script), str(folder / REQUEST_FILE), str(folder)]
-    status, stopped = _run(argv, folder, progress, limit_s)
+    command = (where or Local()).flow(request, folder)
     log = folder / LOG_FILE
-    if stopped:
+
+    def listen(line: str) -> None:
+        event = _event(line)
+        if event is not None:
+            progress(event)
+
+    ended = run_logged(
+        command.argv,
+        cwd=folder,
+        env=command.env,
+        log=log,
+        on_line=listen,
+        limit_s=limit_s,
+        keep=folder,
+        on_stop=command.stop,
+    )
+    if ended.stopped:
         raise StageFailed("build", f"FINN did not end within {limit_s:g} seconds", log)
-    result = _read_result(folder, status)
+    result = _read_result(folder, ended)
     if result.request_digest not in ("", request.digest()):
         raise StageFailed(
             "build",
@@ -84,84 +94,6 @@ def _remove_leftovers(folder: Path) -> None:
         shutil.rmtree(folder / name, ignore_errors=True)
 
 
-def _environment(folder: Path) -> dict[str, str]:
-    """Return an environment that leads into ``folder`` only.
-
-    The package is reached through a link of its own: its parent folder may hold the whole
-    training environment, whose packages would shadow FINN's.
-    """
-    scratch = folder / "finn"
-    for name in ("python", "home", "tmp"):
-        (scratch / name).mkdir(parents=True, exist_ok=True)
-    (scratch / "python" / "adaqat_hw").symlink_to(package_root() / "adaqat_hw")
-    given = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    return {
-        **given,
-        "HOME": str(scratch / "home"),
-        "TMPDIR": str(scratch / "tmp"),
-        "PYTHONPATH": str(scratch / "python"),
-        "PYTHONNOUSERSITE": "1",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "FINN_SETTINGS": str(scratch / "settings.yaml"),
-        "FINN_BUILD_DIR": str(scratch),
-    }
-
-
-def _run(
-    argv: list[str], folder: Path, progress: Callable[[dict[str, Any]], None], limit_s: float
-) -> tuple[int, bool]:
-    stopped = threading.Event()
-    with (folder / LOG_FILE).open("w") as truncated:
-        truncated.flush()
-    with (folder / LOG_FILE).open("a") as log:
-        process = subprocess.Popen(
-            argv,
-            cwd=folder,
-            env=_environment(folder),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
-
-    def stop() -> None:
-        stopped.set()
-        _kill_group(process.pid, signal.SIGKILL)
-
-    timer = threading.Timer(limit_s, stop)
-    timer.daemon = True
-    timer.start()
-    try:
-        if process.stdout is not None:
-            for line in process.stdout:
-                event = _event(line)
-                if event is not None:
-                    progress(event)
-        status = process.wait()
-    except BaseException:
-        _kill_group(process.pid, signal.SIGTERM)
-        try:
-            process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            _kill_group(process.pid, signal.SIGKILL)
-            process.wait()
-        raise
-    finally:
-        timer.cancel()
-        if process.stdout is not None:
-            process.stdout.close()
-    return status, stopped.is_set()
-
-
-def _kill_group(group: int, number: signal.Signals) -> None:
-    try:
-        os.killpg(group, number)
-    except ProcessLookupError:
-        return
-
-
 def _event(line: str) -> dict[str, Any] | None:
     try:
         event = json.loads(line)
@@ -175,18 +107,20 @@ def _event(line: str) -> dict[str, Any] | None:
     return event
 
 
-def _read_result(folder: Path, status: int) -> BuildResult:
+def _read_result(folder: Path, ended: Ended) -> BuildResult:
     log = folder / LOG_FILE
-    how = f"signal {-status}" if status < 0 else f"exit status {status}"
+    how = ended.words
     try:
         result = BuildResult.read(folder / RESULT_FILE)
     except ConfigError:
         told = _last_fault(log)
         tail = f"; its last words: {told}" if told else ""
+        if ended.killed:
+            tail = f": {MEMORY_ADVICE}{tail}"
         raise StageFailed(
             "build", f"the FINN process ended with {how} without a readable result{tail}", log
         ) from None
-    if _STATUS_OF_EXIT.get(status) != result.status:
+    if _STATUS_OF_EXIT.get(ended.status) != result.status:
         raise StageFailed(
             "build",
             f"the FINN process ended with {how} although its result says {result.status!r}",

@@ -41,7 +41,7 @@ def request_from_file(
 def _common(board: Board, config: BuildConfig) -> dict[str, Any]:
     return {
         "board": board.name,
-        "part": board.part,
+        "part": board.finn_part or board.part,
         "dsp_block": board.dsp_block,
         "clock_ns": config.clock_ns or board.default_clock_ns,
         "goal": config.goal,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from adaqat_hw.build.sized import sized_graph
 from adaqat_hw.errors import StageFailed
 from adaqat_hw.rtl.integer_model import IntegerModel
 from adaqat_hw.rtl.packing import IntArray, pack_words, unpack_words
@@ -37,7 +38,7 @@ def simulate_design(
         StageFailed: the integer model and FINN's graph differ, the simulation hangs or breaks
             the stream protocol, or any output value differs; the record is written first.
     """
-    graph = HardwareGraph.read(folder / "hardware.json")
+    graph = sized_graph(folder)
     parameters = load_arrays(folder / graph.parameters_file)
     golden = load_arrays(folder / graph.golden_file)
     model = IntegerModel(graph, parameters)

@@ -10,7 +10,7 @@ from typing import Any
 import adaqat_hw.rtl
 from adaqat_hw.resources import flows_dir, hw_dir
 from adaqat_hw.run import is_done, stamp, tree_digest
-from adaqat_hw.schema import Board, BuildConfig, BuildRequest
+from adaqat_hw.schema import VIVADO_GOALS, Board, BuildConfig, BuildRequest, sha256_file
 
 Note = Callable[[str], None]
 
@@ -49,17 +49,37 @@ def build_stages(
 
     ``variant`` names the bit-width plan in the resource reports.
     """
+    from adaqat_hw.build.bitstream import bitstream_design, check_board, wants_bitstream
     from adaqat_hw.build.compile import compile_design
+    from adaqat_hw.build.environment import environment
+    from adaqat_hw.build.fifos import size_design
+    from adaqat_hw.build.implement import implement_design
     from adaqat_hw.build.simulate import simulate_design
+    from adaqat_hw.build.sized import FIFOS
     from adaqat_hw.build.synthesize import synthesize_design
 
+    bitstream = wants_bitstream(board, config)
+    if bitstream:
+        check_board(board, request.clock_ns)
+    where = environment(config.env)
     flow = {"request": request.digest(), "flows": tree_digest(flows_dir())}
     yield BuildStage(
-        "compile", folder, flow, lambda note: compile_design(request, board, variant, folder, note)
+        "compile",
+        folder,
+        flow,
+        lambda note: compile_design(request, board, variant, folder, note, where),
     )
-    if config.goal != "rtl":
+    if config.goal == "estimate":
         return
     rtl = {**flow, "rtl": tree_digest(hw_dir() / "rtl", Path(adaqat_hw.rtl.__file__).parent)}
+    depth = None if config.size_fifos else request.fifo_depth
+    yield BuildStage(
+        "fifos",
+        folder,
+        {**rtl, "sim": tree_digest(hw_dir() / "sim"), "depth": depth},
+        lambda note: size_design(folder, depth, note),
+    )
+    rtl["fifos"] = sha256_file(folder / FIFOS)
     frames = {"frames": config.frames, "stall_frames": config.stall_frames}
     yield BuildStage(
         "simulate",
@@ -73,4 +93,19 @@ def build_stages(
             folder,
             {**rtl, "family": board.yosys_family},
             lambda note: synthesize_design(folder, board, variant, note),
+        )
+    if bitstream:
+        pins = tree_digest(hw_dir() / "ecp5", hw_dir() / "constraints")
+        yield BuildStage(
+            "bitstream",
+            folder,
+            {**rtl, "board": board.digest(), "pins": pins},
+            lambda note: bitstream_design(folder, board, variant, note),
+        )
+    if config.goal in VIVADO_GOALS:
+        yield BuildStage(
+            "vivado",
+            folder,
+            {**rtl, "deploy": tree_digest(hw_dir() / "deploy"), "part": board.part},
+            lambda note: implement_design(folder, board, config.goal, variant, where, note),
         )

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from adaqat_hw.build.simulate import load_arrays
+from adaqat_hw.build.sized import sized_graph
 from adaqat_hw.rtl.stitch import StitchedDesign, stitch
 from adaqat_hw.rtl.synthesize import SynthesisJob, SynthesisResult, synthesize_many
 from adaqat_hw.schema import (
@@ -33,7 +34,7 @@ def synthesize_design(
     Raises:
         StageFailed: Yosys failed on a module; the message names the log.
     """
-    graph = HardwareGraph.read(folder / "hardware.json")
+    graph = sized_graph(folder)
     design = stitch(graph, folder, parameters=load_arrays(folder / graph.parameters_file))
     jobs = _jobs(graph, design, board)
     results = synthesize_many(
@@ -44,7 +45,7 @@ def synthesize_design(
         ),
     )
     _write_cells(folder / CELLS, results)
-    report = _report(graph, design, results, variant, folder / CELLS)
+    report = _report(graph, design, results, variant, board.part, folder / CELLS)
     report.write(folder / "resources-yosys_synth.json")
     total = report.total
     text = (
@@ -92,6 +93,7 @@ def _report(
     design: StitchedDesign,
     results: dict[str, SynthesisResult],
     variant: str,
+    part: str,
     cells: Path,
 ) -> ResourceReport:
     rows = tuple(
@@ -102,7 +104,7 @@ def _report(
     return ResourceReport(
         plan=variant,
         stage="yosys_synth",
-        part=graph.part,
+        part=part,
         tool="yosys",
         tool_version=whole.yosys_version,
         total=whole.resources,

@@ -12,6 +12,7 @@ import typer
 
 from adaqat_hw import boards
 from adaqat_hw.cli.console import Progress, out, print_json
+from adaqat_hw.cli.folding import board_of, fold_request, folding_target
 from adaqat_hw.cli.stages import (
     ensure_build,
     ensure_export,
@@ -27,8 +28,10 @@ from adaqat_hw.resources import configs_dir
 from adaqat_hw.run import RunDirectory, done_for
 from adaqat_hw.schema import (
     GOLDEN_FRAMES,
+    VIVADO_GOALS,
     BitWidthPlan,
     BuildConfig,
+    Env,
     Goal,
     ImplChoice,
     RunConfig,
@@ -205,9 +208,14 @@ def export(
 
 def build(
     source: Annotated[Path, typer.Argument(help="Run directory, or a QONNX file.")],
-    board: Annotated[str, typer.Option(help="Board name or TOML file.")],
-    goal: Annotated[str, typer.Option(help="estimate or rtl.")] = "rtl",
-    fps: Annotated[int | None, typer.Option(help="Target frames per second.")] = None,
+    board: Annotated[str | None, typer.Option(help="Board name or TOML file.")] = None,
+    goal: Annotated[
+        str, typer.Option(help="estimate, rtl, or with Vivado: ip, ooc_synth, bitfile.")
+    ] = "rtl",
+    env: Annotated[str, typer.Option(help="Where FINN and Vivado run: local, docker.")] = "local",
+    fps: Annotated[int | None, typer.Option(help="Cheapest folding of N frames/s.")] = None,
+    fit: Annotated[str | None, typer.Option(help="Board to fill: fastest folding.")] = None,
+    fill: Annotated[float | None, typer.Option(help="Share of the board to use.")] = None,
     clock_ns: Annotated[float | None, typer.Option(help="Clock period.")] = None,
     impl: Annotated[str, typer.Option(help="MVAUs in: auto, lut or dsp.")] = "auto",
     layer_impl: Annotated[
@@ -223,10 +231,13 @@ def build(
     quiet: Quiet = False,
 ) -> None:
     """Build a run's network, or any QONNX file, for a board: RTL, simulated, synthesized."""
-    goals: tuple[Goal, ...] = ("estimate", "rtl")
+    goals: tuple[Goal, ...] = ("estimate", "rtl", *VIVADO_GOALS)
+    envs: tuple[Env, ...] = ("local", "docker")
     impls: tuple[ImplChoice, ...] = ("auto", "lut", "dsp")
     if goal not in goals:
         raise ConfigError(f"--goal {goal!r} must be one of {', '.join(goals)}.")
+    if env not in envs:
+        raise ConfigError(f"--env {env!r} must be one of {', '.join(envs)}.")
     pairs = dict(_layer_impl(item, impls) for item in layer_impl or ())
     if impl not in impls:
         raise ConfigError(f"--impl {impl!r} must be one of {', '.join(impls)}.")
@@ -235,10 +246,11 @@ def build(
             raise ConfigError(f"{name} {value!r} must be greater than 0.")
     if frames > GOLDEN_FRAMES:
         raise ConfigError(f"--frames {frames!r} must be at most {GOLDEN_FRAMES}.")
+    target, board = folding_target(fps, fit, fill), board_of(board, fit)
     config = BuildConfig(
         board=board,
         goal=goal,
-        target_fps=fps,
+        env=env,
         clock_ns=clock_ns,
         impl=impl,
         impl_per_layer=pairs,
@@ -254,9 +266,9 @@ def build(
             if done_for(directory.train(name)) is None:
                 ensure_train(made, directory, name, progress)
             ensure_export(made, directory, name, progress)
-            folder = ensure_build(directory, name, chosen, config, progress)
+            folder = ensure_build(directory, name, chosen, config, progress, target)
         else:
-            folder = _build_file(source, chosen, config, output, progress)
+            folder = _build_file(source, chosen, config, output, progress, target)
     finally:
         progress.stop()
     from adaqat_hw.report import build_summary, render_build
@@ -277,7 +289,7 @@ def _layer_impl(item: str, impls: tuple[ImplChoice, ...]) -> tuple[str, ImplChoi
 
 
 def _build_file(
-    model: Path, board: Any, config: BuildConfig, runs: Path, progress: Progress
+    model: Path, board: Any, config: BuildConfig, runs: Path, progress: Progress, target: Any
 ) -> Path:
     from adaqat_hw.build import build_stages, request_from_file
     from adaqat_hw.qonnx_file import load_qonnx
@@ -285,7 +297,10 @@ def _build_file(
     load_qonnx(model)
     request = request_from_file(model, board, config)
     name = "".join(c if c.isalnum() or c in "._-" else "_" for c in model.stem).lstrip("._-")
-    folder = RunDirectory(runs / (name or "model")).build("qonnx", request)
+    run = RunDirectory(runs / (name or "model"))
+    if target is not None:
+        request = fold_request(request, board, config, target, run, "qonnx", progress)
+    folder = run.build("qonnx", request)
     run_build(folder, name, build_stages(request, board, config, folder, "qonnx"), progress)
     return folder
 

@@ -23,6 +23,7 @@ from adaqat_hw.schema import (
     parse_bits,
     sha256_file,
 )
+from adaqat_hw.schema.folding import FoldingTarget
 
 
 def variants(config: RunConfig) -> list[str]:
@@ -202,12 +203,17 @@ def ensure_build(
     board: Board,
     config: BuildConfig,
     progress: Progress,
+    target: FoldingTarget | None = None,
 ) -> Path:
-    """Build one exported variant for a board; return the build's folder."""
+    """Build one exported variant for a board, folded to a target; return the build's folder."""
     from adaqat_hw.build import build_stages, request_from_artifact
 
     artifact = QonnxArtifact.read(run.export(variant) / "artifact.json")
     request = request_from_artifact(run.export(variant), artifact, board, config)
+    if target is not None:
+        from adaqat_hw.cli.folding import fold_request
+
+        request = fold_request(request, board, config, target, run, variant, progress)
     folder = run.build(variant, request)
     run_build(folder, variant, build_stages(request, board, config, folder, variant), progress)
     run.note("build", variant=variant, folder=folder.name)

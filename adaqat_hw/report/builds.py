@@ -10,9 +10,11 @@ from adaqat_hw.errors import ReportError
 from adaqat_hw.report.model import LEARNED, BuildReport, SideBuild
 from adaqat_hw.report.records import newest, read_if_there
 from adaqat_hw.schema import (
+    BitstreamResult,
     Board,
     BuildRequest,
     BuildResult,
+    FifoSizing,
     HardwareGraph,
     QonnxArtifact,
     ResourceReport,
@@ -45,9 +47,11 @@ def read_build(folder: Path, variants: Sequence[str] = ()) -> BuildReport:
         request=request,
         result=read_if_there(BuildResult, folder / "result.json"),
         graph=read_if_there(HardwareGraph, folder / "hardware.json"),
+        fifos=read_if_there(FifoSizing, folder / "fifos.json"),
         simulation=read_if_there(SimulationResult, folder / "simulation.json"),
         board=read_if_there(Board, folder / "board.json"),
         resources=resources,
+        bitstream=read_if_there(BitstreamResult, folder / "bitstream.json"),
         written=newest([*(folder / n for n in names), *folder.glob("resources-*.json")]),
     )
 

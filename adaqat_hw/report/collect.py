@@ -149,6 +149,8 @@ def build_gaps(build: BuildReport) -> list[str]:
         gaps.append("not simulated")
     if "yosys_synth" not in build.resources:
         gaps.append("not synthesized with Yosys")
+    if build.board is not None and build.board.family == "ecp5" and build.bitstream is None:
+        gaps.append("no bitstream")
     return gaps
 
 

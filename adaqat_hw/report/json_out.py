@@ -11,6 +11,7 @@ from adaqat_hw.report.builds import describe, read_build
 from adaqat_hw.report.collect import build_gaps
 from adaqat_hw.report.content import SHOWN, fits, over, used
 from adaqat_hw.report.fits import FitReport, fit_runs, verdict
+from adaqat_hw.report.folding_table import folding_json
 from adaqat_hw.report.model import (
     FLOAT,
     STAGES,
@@ -52,6 +53,7 @@ def run_json(run: RunReport) -> dict[str, Any]:
         "plan": _plan_rows(main),
         "verify": verify_json(main),
         "throughput": throughput_json(main.build if main else None),
+        "fifo": fifo_json(main.build if main else None),
         "plans": [_plan_json(plan) for plan in run.plans],
         "resources": [
             _resources(plan, stage)
@@ -139,6 +141,34 @@ def throughput_json(build: BuildReport | None) -> dict[str, Any]:
         "latency_cycles": free.latency_cycles if free else None,
         "clock_ns_requested": clock,
         "fps_at_requested_clock": frames_per_second(measured, clock),
+        **_achieved(build, measured),
+    }
+
+
+def fifo_json(build: BuildReport | None) -> dict[str, Any] | None:
+    """Return what the FIFOs hold, and how near the whole comes to its slowest layer."""
+    sizing = build.fifos if build else None
+    if sizing is None:
+        return None
+    return {
+        "depth_total": sizing.depth_total,
+        "memory_bits": sizing.memory_bits,
+        "initiation_interval_over_slowest_layer": sizing.initiation_interval_over_slowest_layer,
+        "initiation_interval": sizing.initiation_interval,
+        "slowest_layer": {"node": sizing.slowest_node, "cycles": sizing.slowest_cycles},
+        "frames": sizing.frames,
+        "method": sizing.method,
+    }
+
+
+def _achieved(build: BuildReport | None, cycles: float | None) -> dict[str, Any]:
+    """Return the routed design's clock and what it is worth, whether asked for or not."""
+    routed = build.resources.get("nextpnr_pnr") if build else None
+    fmax = routed.fmax_mhz if routed else None
+    return {
+        "fmax_mhz": fmax,
+        "slack_ns": routed.slack_ns if routed else None,
+        "fps_at_fmax": frames_per_second(cycles, 1000 / fmax if fmax else None),
     }
 
 
@@ -159,6 +189,7 @@ def _plan_json(plan: PlanReport) -> dict[str, Any]:
         "widths": _plan_rows(plan),
         "verify": verify_json(plan),
         "throughput": throughput_json(plan.build),
+        "fifo": fifo_json(plan.build),
         "build": _build_json(plan.build),
         "utilisation": {name: shares[name] for name in _NAMES} if shares else None,
         "over": over(plan) if shares else None,
@@ -277,7 +308,12 @@ def build_summary(folder: Path) -> dict[str, Any]:
         "build": _build_json(build),
         "verify": verify_json(plan),
         "throughput": throughput_json(build),
-        "resources": [_resources(plan, stage) for stage in STAGES],
+        "fifo": fifo_json(build),
+        "folding": folding_json(folder),
+        "resources": [
+            _resources(plan, stage) for stage in dict.fromkeys((*STAGES, *build.resources))
+        ],
+        "bitstream": build.bitstream.model_dump(mode="json") if build.bitstream else None,
         "board": build.board.model_dump(mode="json") if build.board else None,
         "utilisation": {name: shares[name] for name in _NAMES} if shares else None,
         "over": over(plan) if shares else None,

@@ -8,11 +8,13 @@ from pathlib import Path
 from adaqat_hw.cost import BitOps, WeightCompression
 from adaqat_hw.report.history import History, WidthPath
 from adaqat_hw.schema import (
+    BitstreamResult,
     BitWidthPlan,
     Board,
     BudgetResult,
     BuildRequest,
     BuildResult,
+    FifoSizing,
     HardwareGraph,
     NetworkSpec,
     QonnxArtifact,
@@ -38,9 +40,11 @@ class BuildReport:
     request: BuildRequest | None = None
     result: BuildResult | None = None
     graph: HardwareGraph | None = None
+    fifos: FifoSizing | None = None
     simulation: SimulationResult | None = None
     board: Board | None = None
     resources: dict[Stage, ResourceReport] = field(default_factory=dict)
+    bitstream: BitstreamResult | None = None
     written: str | None = None
 
     @property

@@ -16,7 +16,7 @@ def findings(run: RunReport) -> list[str]:
         known = full is not None and full.accuracy is not None
         return [f"Full precision reaches {percent(full.accuracy, 2)}."] if full and known else []
     said = [_accuracy(run, main), _work(run, main), main.budget.sentence if main.budget else ""]
-    said += [_area(run, main), _timing(main), _check(main)]
+    said += [_area(run, main), _timing(main), routed(main), _check(main)]
     return [sentence for sentence in said if sentence]
 
 
@@ -90,11 +90,29 @@ def _timing(main: PlanReport) -> str:
         text += f" (FINN estimates {count(build.graph.cycles_estimated)})"
     if build.request is not None:
         fps = frames_per_second(free.cycles_per_frame, build.request.clock_ns)
-        text += (
-            f": {count(fps)} frames/s at the {build.request.clock_ns:g} ns clock asked for, which "
-            "no place and route has confirmed"
-        )
+        text += f": {count(fps)} frames/s at the {build.request.clock_ns:g} ns clock asked for"
+        if build.bitstream is None:
+            text += ", which no place and route has confirmed"
     return f"{text}."
+
+
+def routed(main: PlanReport) -> str:
+    """Say what place and route made of the plan's bitstream; nothing where there is none."""
+    build = main.build
+    if build is None or build.bitstream is None:
+        return ""
+    made, free = build.bitstream, build.free_pass
+    text = f"Routed for {made.part} it reaches {number(made.fmax_mhz, 4)} MHz (nextpnr_pnr)"
+    if free is not None and free.cycles_per_frame is not None:
+        text += f", {count(made.fmax_mhz * 1e6 / free.cycles_per_frame)} frames/s there"
+    if made.timing_met:
+        text += f", and meets the {number(made.clock_mhz, 4)} MHz that the board gives it"
+    else:
+        text += (
+            f". TIMING IS MISSED: the board's clock is {number(made.clock_mhz, 4)} MHz; build "
+            f"again with --clock-ns {1000 / made.fmax_mhz:.2f} or more"
+        )
+    return f"{text}. The serial line carries {count(made.line_fps)} frames/s."
 
 
 def _check(main: PlanReport) -> str:

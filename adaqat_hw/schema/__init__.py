@@ -6,8 +6,21 @@ environment can read it too.
 
 from adaqat_hw.schema._base import Record, digest_of, first_fault, sha256_file, write_atomic
 from adaqat_hw.schema.artifact import InputQuant, QonnxArtifact
+from adaqat_hw.schema.bitstream import BitstreamResult
 from adaqat_hw.schema.board import Board
-from adaqat_hw.schema.build import BuildOutput, BuildRequest, BuildResult, Goal, StepRecord
+from adaqat_hw.schema.build import (
+    VIVADO_GOALS,
+    BuildEnvironment,
+    BuildOutput,
+    BuildRequest,
+    BuildResult,
+    Env,
+    Goal,
+    Power,
+    StepRecord,
+    Timing,
+    VivadoResult,
+)
 from adaqat_hw.schema.config import (
     GOLDEN_FRAMES,
     AdaqatConfig,
@@ -22,6 +35,7 @@ from adaqat_hw.schema.config import (
     parse_bits,
     parse_config,
 )
+from adaqat_hw.schema.fifos import FifoDepth, FifoSizing
 from adaqat_hw.schema.hardware import (
     HardwareGraph,
     HardwareNode,
@@ -48,16 +62,22 @@ __all__ = [
     "GOLDEN_FRAMES",
     "PASSIVE_KEYS",
     "RESOURCE_NAMES",
+    "VIVADO_GOALS",
     "AdaqatConfig",
     "BitWidthPlan",
+    "BitstreamResult",
     "Board",
     "BudgetResult",
     "BuildConfig",
+    "BuildEnvironment",
     "BuildOutput",
     "BuildRequest",
     "BuildResult",
     "CompareConfig",
     "DataConfig",
+    "Env",
+    "FifoDepth",
+    "FifoSizing",
     "Goal",
     "HardwareGraph",
     "HardwareNode",
@@ -72,6 +92,7 @@ __all__ = [
     "MvauImpl",
     "NetworkConfig",
     "NetworkSpec",
+    "Power",
     "QonnxArtifact",
     "QuantConfig",
     "Record",
@@ -84,8 +105,10 @@ __all__ = [
     "Stage",
     "StepRecord",
     "Stream",
+    "Timing",
     "TrainConfig",
     "TrainResult",
+    "VivadoResult",
     "add_resources",
     "digest_of",
     "first_fault",

@@ -9,7 +9,10 @@ from pydantic import Field
 from adaqat_hw.schema._base import Record
 from adaqat_hw.schema.hardware import ImplChoice
 
-Goal = Literal["estimate", "rtl"]
+Goal = Literal["estimate", "rtl", "ip", "ooc_synth", "bitfile"]
+# Goals that Vivado has a part in.
+VIVADO_GOALS: tuple[Goal, ...] = ("ip", "ooc_synth", "bitfile")
+Env = Literal["local", "docker"]
 
 
 class BuildRequest(Record):
@@ -79,3 +82,54 @@ class BuildResult(Record):
     tool_versions: dict[str, str] = {}
     outputs: tuple[BuildOutput, ...] = ()
     graph: str | None = None
+
+
+class BuildEnvironment(Record):
+    """Where the outside tools of a build ran: what the requests and results do not depend on.
+
+    ``image`` and ``image_id`` name the container image, None for the local environment.
+    """
+
+    env: Env
+    image: str | None = None
+    image_id: str | None = None
+    vivado: str | None = None
+
+
+class Timing(Record):
+    """Worst slacks of a timing summary; None where Vivado says NA. ``met`` is its own verdict.
+
+    ``met`` is None where the design has no timing constraints.
+    """
+
+    wns_ns: float | None
+    tns_ns: float | None
+    whs_ns: float | None
+    ths_ns: float | None
+    failing_endpoints: int | None
+    met: bool | None
+
+
+class Power(Record):
+    """Vivado's power estimate in watts, with the confidence that it states itself."""
+
+    total_w: float
+    dynamic_w: float
+    static_w: float
+    confidence: str | None = None
+
+
+class VivadoResult(Record):
+    """What Vivado made of a design; written next to its reports, also when timing is missed.
+
+    Files are relative to the build directory.
+    """
+
+    goal: Goal
+    part: str
+    clock_ns: float
+    vivado: str
+    timing: Timing | None = None
+    power: Power | None = None
+    reports: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from adaqat_hw.errors import ConfigError
 from adaqat_hw.schema._base import Record, first_fault
-from adaqat_hw.schema.build import Goal
+from adaqat_hw.schema.build import Env, Goal
 from adaqat_hw.schema.hardware import ImplChoice
 
 EndMode = Literal["fixed", "learned"]
@@ -189,16 +189,19 @@ class BuildConfig(Record):
 
     ``target_fps`` in frames per second at ``clock_ns``; None folds fully (PE = SIMD = 1).
     ``frames`` real test frames are simulated without stalls, ``stall_frames`` of each
-    kind with each stall pattern.
+    kind with each stall pattern. ``size_fifos`` finds FIFO depths by simulation; without it
+    all are ``fifo_depth`` deep.
     """
 
     board: str
     clock_ns: float | None = Field(default=None, gt=0)
     goal: Goal = "rtl"
+    env: Env = "local"
     target_fps: int | None = Field(default=None, gt=0)
     impl: ImplChoice = "auto"
     impl_per_layer: dict[str, ImplChoice] = {}
     fifo_depth: int = Field(default=2, ge=2)
+    size_fifos: bool = True
     frames: int = Field(default=100, gt=0, le=GOLDEN_FRAMES)
     stall_frames: int = Field(default=20, ge=0, le=GOLDEN_FRAMES)
     synthesize: bool = True
