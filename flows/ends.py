@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adaqat_hw.schema import IntType, SoftwareEnds
-from flow_state import FlowState, Refused
+from adaqat_hw.schema import InputStep, IntType, SoftwareEnds
+from adopt import apply_steps, undo_steps
+from flow_state import FlowState, InputQuantizer, Refused
 
 _NCHW_TO_NHWC = [0, 2, 3, 1]
 
@@ -32,6 +33,9 @@ def cut_ends(state: FlowState) -> None:
         input_scale=quantizer.scale,
         input_dtype=input_type,
         input_narrow=quantizer.narrow,
+        input_steps=state.steps,
+        input_bipolar=quantizer.bipolar,
+        output_softmax=state.softmax,
         input_nchw=nchw,
         input_shape=tuple(model.get_tensor_shape(tensor_in)[1:]),
         output_shape=output_shape,
@@ -54,8 +58,12 @@ def quantize_inputs(ends: SoftwareEnds, inputs: NDArray[Any]) -> NDArray[np.int6
     """
     dtype = ends.input_dtype
     low, high = dtype_range(dtype.bits, dtype.signed, ends.input_narrow)
-    scaled = np.asarray(inputs, dtype=np.float32) / np.float32(ends.input_scale)
-    integers = np.clip(np.round(scaled), low, high).astype(np.int64)
+    values = apply_steps(ends.input_steps, inputs)
+    if ends.input_bipolar:
+        integers = np.where(values >= 0, high, low).astype(np.int64)
+    else:
+        scaled = np.round(values / np.float32(ends.input_scale))
+        integers = np.clip(scaled, low, high).astype(np.int64)
     if ends.input_nchw and len(ends.input_shape) == 3:
         integers = np.transpose(integers, (0, 2, 3, 1))
     return integers.reshape(len(integers), *ends.input_shape)
@@ -65,6 +73,15 @@ def logits(ends: SoftwareEnds, outputs: NDArray[np.int64]) -> NDArray[np.float64
     """Scale integer outputs (n, ...) to the network's logits (n, classes)."""
     flat = outputs.reshape(len(outputs), -1).astype(np.float64)
     return flat * np.asarray(ends.output_scale) + np.asarray(ends.output_bias)
+
+
+def raw_values(
+    quantizer: InputQuantizer, steps: tuple[InputStep, ...], integers: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Return raw inputs (n, ...) that the host quantizes to ``integers`` in the same layout."""
+    if quantizer.bipolar:
+        integers = np.where(integers > 0, 1, -1)
+    return undo_steps(steps, integers * quantizer.scale)
 
 
 def int_type(datatype: Any, what: str) -> IntType:

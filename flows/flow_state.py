@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaqat_hw.errors import AdaqatHwError
-from adaqat_hw.schema import BuildRequest, MvauImpl, SoftwareEnds
+from adaqat_hw.schema import BuildRequest, InputStep, MvauImpl, SoftwareEnds
 
 
 class Refused(AdaqatHwError):
@@ -42,12 +42,13 @@ class MacLayer:
 
 @dataclass(frozen=True)
 class InputQuantizer:
-    """The Quant node at the network's input."""
+    """The Quant node at the network's input; ``bipolar`` where it is a BipolarQuant."""
 
     scale: float
     bits: int
     signed: bool
     narrow: bool
+    bipolar: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,11 @@ class MvauChoice:
 class FlowState:
     """Everything one run of the flow knows.
 
-    ``model`` is the current graph (qonnx ModelWrapper), ``file_model`` the graph as it was read,
-    ``integer_model`` the integer graph before conversion to hardware layers, the reference of
-    the golden frames. ``probe`` are the frames that verify every step (verify.Probe).
+    ``model`` is the current graph (qonnx ModelWrapper), ``file_model`` the graph as it was read
+    but for a ``softmax`` at its end, ``steps`` what was cut off before the input quantizer,
+    ``inclusive`` how many thresholds were bipolar quantizers, ``integer_model`` the integer graph
+    before conversion to hardware layers, the reference of the golden frames. ``probe`` are the
+    frames that verify every step (verify.Probe).
     """
 
     request: BuildRequest
@@ -76,6 +79,9 @@ class FlowState:
     config: Any = None
     input_name: str = ""
     input_shape: tuple[int, ...] = ()
+    steps: tuple[InputStep, ...] = ()
+    softmax: bool = False
+    inclusive: int = 0
     quantizer: InputQuantizer | None = None
     layers: list[MacLayer] = field(default_factory=list)
     ends: SoftwareEnds | None = None

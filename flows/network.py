@@ -12,7 +12,8 @@ from flow_state import InputQuantizer, MacLayer, Refused
 
 MAC_OPS = ("Conv", "MatMul", "Gemm")
 _QUANT_OPS = ("Quant", "IntQuant")
-_MOVES = ("Transpose", "Reshape", "Flatten", "Identity", "Squeeze", "Unsqueeze")
+_AFFINE = ("Add", "Sub", "Mul", "Div")
+MOVES = ("Transpose", "Reshape", "Flatten", "Identity", "Squeeze", "Unsqueeze")
 
 
 def mac_layers(model: Any, names: tuple[str, ...]) -> list[MacLayer]:
@@ -57,10 +58,10 @@ def input_quantizer(model: Any, tensor: str) -> InputQuantizer:
     """
     while True:
         readers = model.find_consumers(tensor) or []
-        if len(readers) == 1 and readers[0].op_type in _MOVES:
+        if len(readers) == 1 and readers[0].op_type in MOVES:
             tensor = readers[0].output[0]
             continue
-        quants = [n for n in readers if n.op_type in _QUANT_OPS]
+        quants = [n for n in readers if n.op_type in (*_QUANT_OPS, "BipolarQuant")]
         break
     if len(quants) != 1 or len(readers) != 1:
         found = ", ".join(n.op_type for n in readers) or "nothing"
@@ -71,6 +72,8 @@ def input_quantizer(model: Any, tensor: str) -> InputQuantizer:
             ]
         )
     quant = quants[0]
+    if quant.op_type == "BipolarQuant":
+        return _bipolar_input(model, quant)
     scale, zero, bits = (constant_of(model, quant.input[k]) for k in (1, 2, 3))
     if scale is None or zero is None or bits is None or scale.size != 1 or np.any(zero != 0):
         raise Refused(
@@ -86,6 +89,47 @@ def input_quantizer(model: Any, tensor: str) -> InputQuantizer:
         signed=bool(flags.get("signed", 1)),
         narrow=bool(flags.get("narrow", 0)),
     )
+
+
+def data_input(model: Any, node: Any) -> str | None:
+    """Return what a constant affine (x + c, c - x, x * c, x / c) is of, or None for others."""
+    if node.op_type not in _AFFINE or len(node.input) != 2:
+        return None
+    values = [constant_of(model, name) for name in node.input]
+    side = next((k for k, v in enumerate(values) if v is not None), None)
+    if side is None or values[1 - side] is not None or (node.op_type == "Div" and side == 0):
+        return None
+    value = np.asarray(values[side])
+    if not np.all(np.isfinite(value)):
+        return None
+    if node.op_type in ("Mul", "Div") and np.any(value == 0):
+        return None
+    return str(node.input[1 - side])
+
+
+def _bipolar_input(model: Any, quant: Any) -> InputQuantizer:
+    scale = constant_of(model, quant.input[1])
+    if scale is None or scale.size != 1:
+        raise Refused([f"Input quantizer {quant.name!r} must have one constant scale."])
+    bits = 1 if as_bits(model, quant.output[0]) else 2
+    return InputQuantizer(float(scale.reshape(-1)[0]), bits, bits == 2, bits == 2, bipolar=True)
+
+
+def as_bits(model: Any, tensor: str) -> bool:
+    """Tell whether -1 and +1 can be bits 0 and 1 here: a constant can pass all that follows."""
+    return all(_lets_pass(model, n) for n in model.find_consumers(tensor) or [])
+
+
+def _lets_pass(model: Any, node: Any) -> bool:
+    if node.op_type in (*MOVES, "MaxPool"):
+        return as_bits(model, node.output[0])
+    if node.op_type == "Conv":
+        pads = [list(a.ints) for a in node.attribute if a.name == "pads"]
+        named = [a.s for a in node.attribute if a.name == "auto_pad"]
+        return not any(map(any, pads)) and not any(x.startswith(b"SAME") for x in named)
+    if data_input(model, node) is not None:
+        return as_bits(model, node.output[0])
+    return node.op_type in ("MatMul", "Gemm")
 
 
 def constant_of(model: Any, tensor: str) -> NDArray[Any] | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import math
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -88,10 +90,18 @@ def outputs(state: FlowState) -> tuple[BuildOutput, ...]:
 
 
 def save_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
-    """Write an .npz under a temporary name, then rename."""
+    """Write an .npz under a temporary name, then rename.
+
+    The bytes depend on the arrays alone: ``np.savez`` writes headers that differ between patch
+    releases of Python, and digests of these files stand in the records.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as handle:
-        np.savez_compressed(handle, **arrays)
+    with zipfile.ZipFile(temporary, "w") as archive:
+        for name, array in arrays.items():
+            member = zipfile.ZipInfo(f"{name}.npy")
+            body = io.BytesIO()
+            np.lib.format.write_array(body, np.asanyarray(array), allow_pickle=False)
+            archive.writestr(member, body.getvalue(), zipfile.ZIP_DEFLATED)
     temporary.replace(path)
 
 

@@ -17,7 +17,6 @@ _MAX_ROUNDS = 100
 def streamline(state: FlowState) -> None:
     """Streamline ``state.model`` and lower its convolutions to matrix products (NHWC)."""
     from finn.transformation.streamline import absorb, reorder
-    from qonnx.transformation.bipolar_to_xnor import ConvertBipolarMatMulToXnorPopcount
     from qonnx.transformation.general import RemoveUnusedTensors
     from qonnx.transformation.lower_convs_to_matmul import LowerConvsToMatMul
 
@@ -38,7 +37,6 @@ def streamline(state: FlowState) -> None:
         ),
     )
     model = _pool_globally(model)
-    model = _apply(model, (ConvertBipolarMatMulToXnorPopcount(), *_tidying()))
     model = _fixed_point(model, scales)
     state.model = _apply(
         model, (absorb.AbsorbScalarMulAddIntoTopK(), RemoveUnusedTensors(), *_tidying())
@@ -50,6 +48,8 @@ def _scale_moves() -> tuple[Any, ...]:
     from finn.transformation.streamline import absorb, collapse_repeated, reorder, sign_to_thres
     from qonnx.transformation.batchnorm_to_affine import BatchNormToAffine
     from qonnx.transformation.general import ConvertDivToMul, ConvertSubToAdd
+
+    from moves import MoveScalarAddPastMaxPool
 
     return (
         ConvertSubToAdd(),
@@ -69,6 +69,7 @@ def _scale_moves() -> tuple[Any, ...]:
         collapse_repeated.CollapseRepeatedAdd(),
         collapse_repeated.CollapseRepeatedMul(),
         reorder.MoveMulPastMaxPool(),
+        MoveScalarAddPastMaxPool(),
         absorb.AbsorbAddIntoMultiThreshold(),
         absorb.FactorOutMulSignMagnitude(),
         absorb.AbsorbMulIntoMultiThreshold(),

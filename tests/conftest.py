@@ -74,8 +74,8 @@ def tiny_qonnx(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def depthwise_qonnx(tmp_path_factory):
-    """A network with a depthwise convolution, for which there is no RTL."""
+def grouped_qonnx(tmp_path_factory):
+    """A network with a convolution of two groups, for which there is no RTL."""
     from brevitas.nn import QuantConv2d, QuantIdentity, QuantLinear, QuantReLU
     from brevitas.quant import (
         Int8ActPerTensorFloat,
@@ -87,11 +87,11 @@ def depthwise_qonnx(tmp_path_factory):
     layers = [
         QuantIdentity(act_quant=Int8ActPerTensorFloat, bit_width=4),
         QuantConv2d(
-            4, 4, 3, groups=4, bias=False, weight_quant=Int8WeightPerTensorFloat, weight_bit_width=4
+            4, 4, 3, groups=2, bias=False, weight_quant=Int8WeightPerTensorFloat, weight_bit_width=4
         ),
         nn.BatchNorm2d(4),
         QuantReLU(act_quant=Uint8ActPerTensorFloat, bit_width=4),
         nn.Flatten(),
         QuantLinear(64, 4, bias=False, weight_quant=Int8WeightPerTensorFloat, weight_bit_width=4),
     ]
-    return _stock_brevitas(tmp_path_factory.mktemp("qonnx") / "depthwise.onnx", layers, (4, 6, 6))
+    return _stock_brevitas(tmp_path_factory.mktemp("qonnx") / "grouped.onnx", layers, (4, 6, 6))

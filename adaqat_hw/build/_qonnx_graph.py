@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 MAC_OPS = ("Conv", "MatMul", "Gemm")
-QUANT = ("Quant", "IntQuant")
+QUANT = ("Quant", "IntQuant", "BipolarQuant")
+AFFINE = ("Add", "Sub", "Mul", "Div")
 # Operators that carry values on without computing with them.
 MOVES = ("Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Dropout")
 PASS = (*MOVES, "MaxPool", "Pad", "GlobalAveragePool", "ReduceMean", "AveragePool", "Trunc")
@@ -30,7 +31,8 @@ class Graph:
         self.constant = {"", *self.values}
         for node in graph.node:
             for name in node.input:
-                self.consumers.setdefault(name, []).append(node)
+                if node.op_type != "Shape":  # it reads no values
+                    self.consumers.setdefault(name, []).append(node)
             if node.op_type == "Constant":
                 value = attributes_of(node).get("value")
                 if isinstance(value, onnx.TensorProto):
@@ -38,19 +40,22 @@ class Graph:
             # The shape of a tensor is constant even where the tensor is not.
             if node.op_type == "Shape" or all(name in self.constant for name in node.input):
                 self.constant.update(node.output)
-        outer = [x for x in graph.input if x.name not in self.values]
-        self.inputs = outer
+        self.inputs = [x for x in graph.input if x.name not in self.values]
+        self.declared = {
+            note.tensor_name: pair.value
+            for note in graph.quantization_annotation
+            for pair in note.quant_parameter_tensor_names
+            if pair.key == "finn_datatype"
+        }
 
     def is_constant(self, node: onnx.NodeProto) -> bool:
         """Tell whether a node computes with constants only (a weight quantizer is none)."""
-        return node.op_type not in (*QUANT, "BipolarQuant") and all(
-            name in self.constant for name in node.output
-        )
+        return node.op_type not in QUANT and all(name in self.constant for name in node.output)
 
     def scale(self, tensor: str) -> NDArray[Any] | None:
         """Return the scale of a tensor of integers times a scale, or None where it is none."""
         node = self.source(tensor, (*MOVES, "MaxPool"))
-        if node is not None and node.op_type in QUANT and len(node.input) == 4:
+        if node is not None and node.op_type in QUANT and len(node.input) in (2, 4):
             value = self.values.get(node.input[1])
             return None if value is None else value.reshape(-1)
         if node is not None and node.op_type == "Add":
@@ -62,7 +67,42 @@ class Graph:
     def blames(self, tensor: str) -> bool:
         """Tell whether what a tensor lacks is the fault of an operator that is named itself."""
         node = self.source(tensor, PASS)
-        return node is not None and node.op_type not in (*SUPPORTED, "Add")
+        if node is None or self.affine(node) is not None:
+            return False
+        return node.op_type not in (*SUPPORTED, "Add")
+
+    def affine(self, node: onnx.NodeProto) -> tuple[str, NDArray[Any] | None] | None:
+        """Return what a constant affine (x + c, c - x, x * c, x / c) is of, and the constant.
+
+        None for other nodes; the constant is None where it is computed by what is not folded.
+        """
+        if node.op_type not in AFFINE or len(node.input) != 2:
+            return None
+        fixed = [name in self.constant for name in node.input]
+        if sum(fixed) != 1 or (node.op_type == "Div" and fixed[0]):
+            return None
+        side = fixed.index(True)
+        return node.input[1 - side], self.values.get(node.input[side])
+
+    def origin(self, tensor: str) -> tuple[onnx.NodeProto | None, str, tuple[str, ...]]:
+        """Follow a tensor up through moves, pools and affines with one constant.
+
+        Returns:
+            The node where that ends (None at the network's input), the tensor that it makes, and
+            the names of the additions on the way.
+        """
+        added: list[str] = []
+        while (node := self.producer.get(tensor)) is not None:
+            affine = self.affine(node)
+            if node.op_type in PASS and node.input:
+                tensor = node.input[0]
+            elif affine is not None and affine[1] is not None and affine[1].size == 1:
+                tensor = affine[0]
+                if node.op_type in ("Add", "Sub"):
+                    added.append(node.name or node.output[0])
+            else:
+                break
+        return node, tensor, tuple(added)
 
     def shape(self, tensor: str) -> tuple[int, ...] | None:
         """Return the fixed shape of a tensor that the file writes down, or None."""

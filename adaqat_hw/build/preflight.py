@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from adaqat_hw.build._constants import fold_constants
 from adaqat_hw.build._pool_checks import (
     SOFTWARE,
     check_average_pool,
@@ -24,8 +25,9 @@ from adaqat_hw.build._pool_checks import (
     check_trunc,
 )
 from adaqat_hw.build._qonnx_graph import (
+    AFFINE,
     MAC_OPS,
-    PASS,
+    MOVES,
     QUANT,
     SUPPORTED,
     Graph,
@@ -37,12 +39,11 @@ from adaqat_hw.qonnx_file import load_qonnx
 
 MAX_ACT_BITS = 8
 MAX_WEIGHT_BITS = 16
-_ELEMENTWISE = ("Add", "Sub", "Mul", "Div")
+_DECLARED = re.compile(r"BIPOLAR|BINARY|TERNARY|U?INT[1-8]")
 _NO_ACTIVATION = "this activation function has no RTL; use ReLU with a quantizer after it"
 _REASONS = {
     **dict.fromkeys(("Sigmoid", "Tanh", "Gelu", "Erf", "HardSwish", "LeakyRelu"), _NO_ACTIVATION),
-    **dict.fromkeys(("Softmax", "LogSoftmax", "ArgMax"), SOFTWARE),
-    "BipolarQuant": "values of -1 and +1 have no RTL; use 2 bits or more",
+    **dict.fromkeys(("LogSoftmax", "ArgMax"), SOFTWARE),
     "Concat": "a concatenation has no RTL yet",
     "ConvTranspose": "a transposed convolution has no RTL yet",
 }
@@ -77,7 +78,11 @@ def require_buildable(path: Path) -> None:
 
 
 def find_problems(model: onnx.ModelProto) -> list[Problem]:
-    """List everything about a QONNX graph that nothing can build; empty when all is well."""
+    """List everything about a QONNX graph that nothing can build; empty when all is well.
+
+    It is judged as it is built, after constant folding; ``model`` stays as it is.
+    """
+    model = fold_constants(model)
     graph = Graph(model.graph)
     problems = _interface(graph)
     for index, node in enumerate(model.graph.node):
@@ -118,9 +123,12 @@ def _interface(graph: Graph) -> list[Problem]:
 
 
 def _input_fault(graph: Graph, tensor: str) -> str | None:
+    """Return why the host cannot make integers of the input; it may scale and shift before."""
+    if _is_declared(graph, tensor):
+        return None
     while True:
         readers = graph.consumers.get(tensor, [])
-        if len(readers) == 1 and readers[0].op_type in PASS and readers[0].op_type != "MaxPool":
+        if len(readers) == 1 and (readers[0].op_type in MOVES or _is_host_work(graph, readers[0])):
             tensor = readers[0].output[0]
             continue
         break
@@ -128,6 +136,18 @@ def _input_fault(graph: Graph, tensor: str) -> str | None:
         return None
     found = ", ".join(sorted({n.op_type for n in readers})) or "nothing"
     return f"it goes into {found} instead of one quantizer; quantize the network's input"
+
+
+def _is_declared(graph: Graph, tensor: str) -> bool:
+    """Tell whether a tensor is an input that the file itself declares to be small integers."""
+    return _DECLARED.fullmatch(graph.declared.get(tensor, "")) is not None
+
+
+def _is_host_work(graph: Graph, node: onnx.NodeProto) -> bool:
+    affine = graph.affine(node)
+    if affine is None or affine[1] is None or not np.all(np.isfinite(affine[1])):
+        return False
+    return node.op_type in ("Add", "Sub") or not np.any(affine[1] == 0)
 
 
 def _check_operator(graph: Graph, node: onnx.NodeProto) -> list[str]:
@@ -184,6 +204,27 @@ def _check_quant(graph: Graph, node: onnx.NodeProto) -> list[str]:
     return reasons
 
 
+def _check_bipolar(graph: Graph, node: onnx.NodeProto) -> list[str]:
+    if len(node.input) != 2:
+        return [f"a quantizer to -1 and +1 has 2 inputs and this one {len(node.input)}"]
+    scale = graph.values.get(node.input[1])
+    if scale is None:
+        return ["its scale is computed at run time; freeze it for export"]
+    if not np.all(np.isfinite(scale)) or np.any(scale <= 0):
+        return [f"its scale is {_short(scale)}; it must be positive"]
+    if scale.size != 1 and node.input[0] not in graph.constant:
+        return [f"its activations have {scale.size} scales; one is possible"]
+    return []
+
+
+def _check_softmax(graph: Graph, node: onnx.NodeProto) -> list[str]:
+    """At the end it is left to the host, which needs no other order of the classes."""
+    ends = {x.name for x in graph.proto.output}
+    if node.output[0] not in ends or graph.consumers.get(node.output[0]):
+        return [SOFTWARE]
+    return [] if attributes_of(node).get("axis", -1) in (1, -1) else [SOFTWARE]
+
+
 def _check_mac(graph: Graph, node: onnx.NodeProto) -> list[str]:
     reasons = []
     data, weights = node.input[0], node.input[1]
@@ -193,12 +234,18 @@ def _check_mac(graph: Graph, node: onnx.NodeProto) -> list[str]:
         return ["its first input is constant; the weights must be the second"]
     if not _is_quant(graph.source(weights, ("Transpose", "Reshape", "Identity"))):
         reasons.append("its weights are not quantized")
-    origin = graph.source(data, PASS)
+    origin, made, added = graph.origin(data)
     # What an unsupported operator puts out is that operator's problem, named there; so is a sum.
     summed = origin is not None and _is_sum(graph, origin)
-    if not _is_quant(origin) and not summed and not graph.blames(data):
+    given = origin is None and (_is_declared(graph, made) or made in graph.constant)
+    if not _is_quant(origin) and not summed and not given and not graph.blames(made):
         reasons.append("its input is not quantized; put a quantizer before it")
     attributes = attributes_of(node)
+    if added and _is_padded(node):
+        reasons.append(
+            f"the constant that {added[0]!r} adds to its input cannot pass its padding; use no "
+            "padding, or no addition between the quantizer and this convolution"
+        )
     if node.op_type == "Conv":
         groups = int(attributes.get("group", 1))
         kernel = list(attributes.get("kernel_shape", ()))
@@ -217,6 +264,12 @@ def _check_mac(graph: Graph, node: onnx.NodeProto) -> list[str]:
     return reasons
 
 
+def _is_padded(node: onnx.NodeProto) -> bool:
+    attributes = attributes_of(node)
+    named = text_of(attributes.get("auto_pad", "NOTSET"))
+    return any(attributes.get("pads", ())) or named.startswith("SAME")
+
+
 def _check_relu(graph: Graph, node: onnx.NodeProto) -> list[str]:
     readers = graph.consumers.get(node.output[0], [])
     if readers and all(n.op_type in QUANT for n in readers):
@@ -227,7 +280,9 @@ def _check_relu(graph: Graph, node: onnx.NodeProto) -> list[str]:
 _CHECKS: dict[str, Callable[[Graph, onnx.NodeProto], list[str]]] = {
     **dict.fromkeys(MAC_OPS, _check_mac),
     **dict.fromkeys(QUANT, _check_quant),
-    **dict.fromkeys(_ELEMENTWISE, _check_elementwise),
+    "BipolarQuant": _check_bipolar,
+    "Softmax": _check_softmax,
+    **dict.fromkeys(AFFINE, _check_elementwise),
     "Relu": _check_relu,
     "MaxPool": check_max_pool,
     "GlobalAveragePool": check_global,

@@ -80,13 +80,33 @@ class HardwareNode(Record):
     estimate: Resources
 
 
+class InputStep(Record):
+    """One operation on the raw input: ``op`` with a constant, one value or per element.
+
+    ``shape`` is the constant's, which broadcasts against a frame as the network takes it; ()
+    with one value.
+    """
+
+    op: Literal["add", "sub", "mul", "div"]
+    values: tuple[float, ...]
+    shape: tuple[int, ...] = ()
+
+
 class SoftwareEnds(Record):
     """What stays in software: the float input quantizer and the float output scale.
 
+    The raw input goes through ``input_steps`` in float32, in their order, and is x then.
     Integer input = clip(round(x / input_scale)) in ``input_dtype``, laid out as
     ``input_shape`` (NHWC where 4-D; ``input_nchw`` says that the network itself takes NCHW).
-    Logits = output * ``output_scale`` + ``output_bias`` (per class, or one value).
+    With ``input_bipolar`` the integer is the highest of ``input_dtype`` where x >= 0 (1), else
+    the lowest (0, or -1 with 2 bits and ``input_narrow``).
+    Logits = output * ``output_scale`` + ``output_bias`` (per class, or one value); with
+    ``output_softmax`` the network itself puts out their softmax.
     """
+
+    input_steps: tuple[InputStep, ...] = ()
+    input_bipolar: bool = False
+    output_softmax: bool = False
 
     input_scale: float
     input_dtype: IntType

@@ -15,6 +15,7 @@ import numpy as np
 
 HERE = Path(__file__).resolve().parent
 WORD_BYTES = 8
+STEPS = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide}
 
 
 def load_design(folder: Path = HERE) -> dict[str, Any]:
@@ -26,16 +27,26 @@ def load_design(folder: Path = HERE) -> dict[str, Any]:
 def quantize(design: dict[str, Any], images: np.ndarray) -> np.ndarray:
     """Return the integers of ``images`` (frames first, as the network takes them).
 
-    They are laid out as the accelerator takes them: channels last where there are channels.
+    What the network computes before its input quantizer (``input_steps``) is computed here. They
+    are laid out as the accelerator takes them: channels last where there are channels.
     """
     ends = design["ends"]
     bits, signed = ends["input_dtype"]["bits"], ends["input_dtype"]["signed"]
-    low = -(1 << (bits - 1)) if signed else 0
-    high = (1 << (bits - 1)) - 1 if signed else (1 << bits) - 1
-    if signed and ends["input_narrow"]:
-        low += 1
-    values = np.clip(np.rint(images / ends["input_scale"]), low, high).astype(np.int64)
-    return np.moveaxis(values, 1, -1) if ends["input_nchw"] and values.ndim == 4 else values
+    narrow = int(ends["input_narrow"])
+    low = narrow - (1 << (bits - 1)) if signed else 0
+    high = (1 << (bits - 1)) - 1 if signed else (1 << bits) - 1 - narrow
+    scaled = np.asarray(images, dtype=np.float32)
+    for step in ends.get("input_steps", ()):
+        constant = np.array(step["values"], dtype=np.float32).reshape(step["shape"])
+        scaled = STEPS[step["op"]](scaled, constant)
+    if ends.get("input_bipolar", False):
+        values = np.where(scaled >= 0, high, low).astype(np.int64)
+    else:
+        scaled = np.rint(scaled / np.float32(ends["input_scale"]))
+        values = np.clip(scaled, low, high).astype(np.int64)
+    # A network that flattens its images first takes them in their own order.
+    image = ends["input_nchw"] and values.ndim == 4 and len(ends["input_shape"]) == 3
+    return np.moveaxis(values, 1, -1) if image else values
 
 
 def pack(design: dict[str, Any], values: np.ndarray) -> np.ndarray:
