@@ -37,13 +37,17 @@ def map_layers(state: FlowState) -> None:
     """Fill ``state.layer_of`` for every node of ``state.model``.
 
     MVAUs are matched by their weights; one that matches none gets the next free layer in graph
-    order, with a remark. Max pools get ``maxpool<k>``, average pools ``avgpool<k>``, additions
+    order, with a remark, but one that only moves channels is a shortcut without parameters and
+    becomes ``shortcut<k>``. Max pools get ``maxpool<k>``, average pools ``avgpool<k>``, additions
     ``add<k>``, global pools ``globalpool<k>``, k counting from 0.
     """
     model = state.model
     weighted = [n for n in model.graph.node if base_op(n.op_type) in WEIGHTED_OPS]
+    shortcuts = [n for n in weighted if _only_moves(_weights(model, n), state.layers)]
+    weighted = [n for n in weighted if n not in shortcuts]
     found, guessed = match_layers([_weights(model, n) for n in weighted], state.layers)
     named: dict[str, str | None] = {n.name: name for n, name in zip(weighted, found, strict=True)}
+    named |= {node.name: f"shortcut{k}" for k, node in enumerate(shortcuts)}
     for node, name, guess in zip(weighted, found, guessed, strict=True):
         if guess:
             state.remark(
@@ -94,6 +98,15 @@ def match_layers(
         if name is None and free:
             found[index] = free.pop(0).name
     return found, [g and found[k] is not None for k, g in enumerate(guessed)]
+
+
+def _only_moves(matrix: NDArray[Any] | None, layers: list[MacLayer]) -> bool:
+    """Tell whether a matrix, no layer's own, puts every input to one output of its own."""
+    if matrix is None or not np.isin(matrix, (0, 1)).all():
+        return False
+    if any(_same(layer.signature, signature(matrix)) for layer in layers):
+        return False
+    return bool((matrix.sum(axis=0) == 1).all() and (matrix.sum(axis=1) <= 1).all())
 
 
 def nearest_layer(state: FlowState, node: Any) -> str | None:

@@ -34,7 +34,6 @@ _REASONS = {
     "Relu": "a ReLU that no quantizer follows directly has no RTL; put one right after it",
     "Requant": "a quantizer of 9 bits or more has no RTL; use at most 8 bits",
     "Quant": "its quantizer cannot be turned into thresholds; use at most 8 bits and zero point 0",
-    "XnorPopcountMatMul": "binary weights with binary activations (xnor) have no RTL; use 2 bits",
     "Softmax": "a softmax in the network has no RTL; take it in software",
     "StreamingConcat": "a concatenation has no RTL yet",
     "Concat": "a concatenation has no RTL yet",
@@ -43,10 +42,8 @@ _REASONS = {
     "AveragePool": "average pooling without a truncation (Trunc) right after it has no RTL; use "
     "global average pooling, max pooling or a stride",
     "QuantAvgPool2d": "what it averages is not quantized to integers; quantize it",
-    "Slice": "taking every second pixel (a shortcut without parameters) has no RTL; use a 1x1 "
-    "convolution as shortcut (option B)",
-    "Pad": "padding channels (a shortcut without parameters) has no RTL; use a 1x1 convolution "
-    "as shortcut (option B)",
+    "Slice": "a slice has RTL only as every s-th pixel from the first on",
+    "Pad": "channels can be padded with zeros only behind strided slices",
     "Crop": "cutting a tensor has no RTL; use a strided convolution or pooling",
     "BatchNormalization": "a batch norm without a quantizer after it has no RTL; quantize its "
     "output",

@@ -7,10 +7,10 @@ import onnx
 
 from adaqat_hw.build._qonnx_graph import Graph, attributes_of, text_of
 
-_SHORTCUT = (
-    "it belongs to a shortcut without parameters (every second pixel, channels of zeros), which "
-    "has no RTL; use a 1x1 convolution as shortcut (option B)"
+_SLICE = (
+    "a slice has RTL only as every s-th pixel from the first on (a shortcut without parameters)"
 )
+_CHANNELS = "channels can be padded with zeros only behind such a slice"
 SOFTWARE = "it belongs into software; end the network with its logits"
 
 
@@ -71,25 +71,42 @@ def check_trunc(graph: Graph, node: onnx.NodeProto) -> list[str]:
 
 
 def check_slice(graph: Graph, node: onnx.NodeProto) -> list[str]:
-    """One shortcut has several slices and a padding; the first of them is named."""
-    before = graph.source(node.input[0], ())
-    return [] if before is not None and before.op_type == "Slice" else [_SHORTCUT]
+    """Every s-th pixel becomes a convolution with a matrix of zeros and ones."""
+    listed = [graph.values.get(name) for name in node.input[1:] if name]
+    if len(listed) < 3 or any(value is None for value in listed):
+        return [_SLICE]
+    starts, ends, axes, *steps = ([int(x) for x in np.asarray(v).reshape(-1)] for v in listed)
+    sizes = graph.shape(node.input[0])
+    for start, end, axis in zip(starts, ends, axes, strict=True):
+        whole = end >= (sizes[axis] if sizes else np.iinfo(np.int32).max)
+        if start != 0 or not whole or axis % 4 not in (2, 3):
+            return [_SLICE]
+    if steps and min(steps[0]) < 1:
+        return [_SLICE]
+    if graph.source(node.input[0], ("Slice",)) is None:
+        return [_SLICE]
+    return [] if _follows_slice(graph, node) else _needs_integers(graph, node, "takes")
 
 
 def check_pad(graph: Graph, node: onnx.NodeProto) -> list[str]:
-    """Pixels may be padded, channels not."""
+    """Pixels may be padded; channels only in a shortcut without parameters, with zeros."""
     pads = attributes_of(node).get("pads")
     if len(node.input) > 1:
         pads = graph.values.get(node.input[1])
     if pads is None:
         return ["its padding is computed at run time"]
     listed = [int(x) for x in np.asarray(pads).reshape(-1)]
-    before = graph.source(node.input[0], ())
-    if before is not None and before.op_type == "Slice":
+    if len(listed) != 8 or not (any(listed[:2]) or any(listed[4:6])):
         return []
-    if len(listed) == 8 and (any(listed[:2]) or any(listed[4:6])):
-        return [_SHORTCUT]
-    return []
+    value = graph.values.get(node.input[2]) if len(node.input) > 2 and node.input[2] else None
+    plain = value is None or not np.any(value)
+    only_channels = not any(listed[k] for k in (0, 2, 3, 4, 6, 7))
+    return [] if _follows_slice(graph, node) and plain and only_channels else [_CHANNELS]
+
+
+def _follows_slice(graph: Graph, node: onnx.NodeProto) -> bool:
+    before = graph.source(node.input[0], ())
+    return before is not None and before.op_type == "Slice"
 
 
 def check_top_k(graph: Graph, node: onnx.NodeProto) -> list[str]:
@@ -102,8 +119,8 @@ def check_top_k(graph: Graph, node: onnx.NodeProto) -> list[str]:
     return []
 
 
-def _needs_integers(graph: Graph, node: onnx.NodeProto) -> list[str]:
+def _needs_integers(graph: Graph, node: onnx.NodeProto, verb: str = "averages") -> list[str]:
     data = node.input[0]
     if graph.scale(data) is not None or graph.blames(data):
         return []
-    return ["what it averages is not quantized; put a quantizer before it"]
+    return [f"what it {verb} is not quantized; put a quantizer before it"]

@@ -171,6 +171,27 @@ def _residual() -> onnx.ModelProto:
     return w.model()
 
 
+def _parameterless() -> onnx.ModelProto:
+    """A shortcut of every second pixel, with a channel of zeros on both sides."""
+    w = QonnxWriter((1, 2, 6, 6))
+    w.input_quant()
+    w.conv(2, 4, "stem")
+    w.relu(scale=0.25)
+    before = w.tensor
+    w.conv(4, 6, "conv", stride=2)
+    left = w.quant(w.tensor, 0.5, 4, signed=1)
+    ends, steps, pads = np.int64([2**62, 2**62]), np.int64([2, 2]), np.int64([0, 1, 0, 0] * 2)
+    w.values |= {"ends": ends, "steps": steps, "pads": pads}
+    w.values |= {"starts": np.int64([0, 0]), "axes": np.int64([2, 3])}
+    pixels = w.node("Slice", before, "starts", "ends", "axes", "steps", name="pixels")
+    padded = w.node("Pad", pixels, "pads", name="channels")
+    w.add(left, w.quant(padded, 0.5, 4, signed=1), "add")
+    w.relu(scale=0.5)
+    w.global_pool()
+    w.linear(6, 10, "fc")
+    return w.model()
+
+
 def _depthwise() -> onnx.ModelProto:
     w = QonnxWriter((1, 2, 4, 4))
     w.input_quant()
@@ -234,7 +255,8 @@ def _clash() -> onnx.ModelProto:
 @pytest.fixture(scope="session")
 def networks() -> dict[str, Callable[[], onnx.ModelProto]]:
     return {
-        "mlp": _mlp, "cnn": _cnn, "skip": _skip, "residual": _residual, "depthwise": _depthwise,
+        "mlp": _mlp, "cnn": _cnn, "skip": _skip, "residual": _residual,
+        "parameterless": _parameterless, "depthwise": _depthwise,
         "average": _average, "label": _label, "clash": _clash,
     }  # fmt: skip
 

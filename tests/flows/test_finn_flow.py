@@ -206,6 +206,17 @@ def test_ties_of_sums_round_to_even_as_quantizers_do(residual):
     assert len(np.unique(residual.golden["outputs"][:12])) > 20
 
 
+def test_a_shortcut_without_parameters_is_a_layer_of_zeros_and_ones(finn, make_request, tmp_path):
+    built = Built(tmp_path, make_request, "parameterless", goal="estimate")
+    assert [n.layer for n in nodes_of(built, "MVAU")] == ["stem", "shortcut0", "conv", "fc"]
+    shortcut = nodes_of(built, "MVAU")[1]
+    weights = built.parameters[shortcut.parameters["weights"]]
+    assert np.array_equal(weights, np.pad(np.eye(4, dtype=int), ((0, 0), (1, 1))))
+    assert shortcut.impl == "lut"
+    model = IntegerModel(built.graph, built.parameters)
+    assert np.array_equal(model.run(built.golden["inputs"]), built.golden["outputs"])
+
+
 def test_a_depthwise_layer_keeps_its_weights_and_its_windows_lanes(depthwise):
     (node,) = nodes_of(depthwise, "VVAU")
     weights = depthwise.parameters[node.parameters["weights"]]

@@ -1,0 +1,149 @@
+"""Shortcuts without parameters as convolutions with a matrix of zeros and ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import helper
+
+from flow_state import FlowState
+
+_BITS = 2  # of the weights 0 and 1, with a sign
+
+
+def as_convolutions(state: FlowState) -> None:
+    """Replace every chain of strided slices, and channels padded after it, by a 1x1 convolution.
+
+    That is the shortcut of option A in ResNets: every s-th pixel, new channels of zeros. Its
+    weight is 1 where output channel ``before + c`` meets input channel ``c``, 0 elsewhere, so the
+    result is the same bit for bit; FINN and this project's MVAU take it as any other layer.
+    """
+    from qonnx.transformation.infer_shapes import InferShapes
+
+    model = state.model
+    if not any(_is_slice(node) for node in model.graph.node):
+        return
+    model = model.transform(InferShapes())
+    firsts = [n for n in model.graph.node if _starts(model, n)]
+    for node in firsts:
+        _replace(model, node)
+    state.model = model
+
+
+def _replace(model: Any, first: Any) -> None:
+    chain = _chain(model, first)
+    if chain is None:
+        return
+    nodes, strides, before, after = chain
+    channels = model.get_tensor_shape(first.input[0])[1]
+    weights = np.zeros((before + channels + after, channels, 1, 1), dtype=np.float32)
+    weights[before + np.arange(channels), np.arange(channels)] = 1.0
+    quantized = _constant_quant(model, weights)
+    conv = helper.make_node(
+        "Conv",
+        [first.input[0], quantized.output[0]],
+        [nodes[-1].output[0]],
+        kernel_shape=[1, 1],
+        strides=strides,
+        pads=[0, 0, 0, 0],
+        dilations=[1, 1],
+        group=1,
+        name=f"shortcut_{first.name or first.output[0]}",
+    )
+    at = list(model.graph.node).index(first)
+    for node in nodes:
+        model.graph.node.remove(node)
+    model.graph.node.insert(at, conv)
+    model.graph.node.insert(at, quantized)
+
+
+def _chain(model: Any, first: Any) -> tuple[list[Any], list[int], int, int] | None:
+    """Return the nodes from ``first`` on, the strides and the channels padded on both sides.
+
+    None where a slice takes anything but every s-th pixel from the first on.
+    """
+    strides, nodes, node = {2: 1, 3: 1}, [], first
+    while _is_slice(node):
+        found = _strides(model, node)
+        if found is None:
+            return None
+        for axis, step in found.items():
+            strides[axis] *= step
+        nodes.append(node)
+        node = _only_reader(model, node)
+    pads = _padding(model, node) if node is not None and node.op_type == "Pad" else None
+    if pads is not None:
+        nodes.append(node)
+    before, after = pads or (0, 0)
+    return nodes, [strides[2], strides[3]], before, after
+
+
+def _strides(model: Any, node: Any) -> dict[int, int] | None:
+    shape = model.get_tensor_shape(node.input[0])
+    values = [_integers(model, name) for name in node.input[1:]]
+    if shape is None or len(shape) != 4 or len(values) < 2 or any(v is None for v in values):
+        return None
+    starts, ends = values[0], values[1]
+    axes = values[2] if len(values) > 2 else list(range(len(starts)))
+    steps = values[3] if len(values) > 3 else [1] * len(starts)
+    found = {}
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        whole = start == 0 and end >= shape[axis] and step >= 1
+        if axis % 4 not in (2, 3) or not whole:
+            return None
+        found[axis % 4] = step
+    return found
+
+
+def _padding(model: Any, node: Any) -> tuple[int, int] | None:
+    listed = _integers(model, node.input[1]) if len(node.input) > 1 else None
+    listed = listed or [x for a in node.attribute if a.name == "pads" for x in a.ints]
+    value = model.get_initializer(node.input[2]) if len(node.input) > 2 and node.input[2] else None
+    if len(listed) != 8 or (value is not None and np.any(value != 0)):
+        return None
+    mode = next((a.s for a in node.attribute if a.name == "mode"), b"constant")
+    channels = (listed[1], listed[5])
+    if mode != b"constant" or any(listed[k] for k in (0, 2, 3, 4, 6, 7)) or min(channels) < 0:
+        return None
+    return channels
+
+
+def _integers(model: Any, name: str) -> list[int] | None:
+    value = model.get_initializer(name)
+    return None if value is None else [int(x) for x in np.asarray(value).reshape(-1)]
+
+
+def _only_reader(model: Any, node: Any) -> Any:
+    readers = model.find_consumers(node.output[0]) or []
+    return readers[0] if len(readers) == 1 else None
+
+
+def _starts(model: Any, node: Any) -> bool:
+    return _is_slice(node) and not _is_slice(model.find_producer(node.input[0]))
+
+
+def _is_slice(node: Any) -> bool:
+    return node is not None and node.op_type == "Slice"
+
+
+def _constant_quant(model: Any, weights: NDArray[np.float32]) -> Any:
+    """Return a quantizer of constant weights, 0 and 1, with a scale of 1."""
+    values = {"weight": weights, "scale": 1.0, "zero": 0.0, "bits": float(_BITS)}
+    names = []
+    for value in values.values():
+        name = model.make_new_valueinfo_name()
+        model.set_initializer(name, np.asarray(value, dtype=np.float32))
+        names.append(name)
+    output = model.make_new_valueinfo_name()
+    model.set_tensor_shape(output, list(weights.shape))
+    return helper.make_node(
+        "Quant",
+        names,
+        [output],
+        domain="qonnx.custom_op.general",
+        signed=1,
+        narrow=1,
+        rounding_mode="ROUND",
+    )
