@@ -9,6 +9,8 @@ from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
+import adopt
+import bipolar
 import choose
 import codegen
 import ends
@@ -17,6 +19,7 @@ import golden
 import network
 import pools
 import record
+import shortcuts
 import streamline as streamlining
 import support
 import ties
@@ -40,12 +43,13 @@ def steps_of(request: BuildRequest) -> list[Step]:
     """Return the steps for a request."""
     listed = [
         Step("load", _load),
+        Step("adopt", _adopt, "logits"),
         Step("qonnx_to_finn", _finn_step("step_qonnx_to_finn"), "logits"),
         Step("tidy_up", _finn_step("step_tidy_up"), "logits"),
         Step("normalise_pools", pools.normalise, "logits"),
         Step("streamline", streamlining.streamline, "logits"),
-        Step("cut_ends", ends.cut_ends, "logits"),
-        Step("round_thresholds", _round_thresholds, "logits"),
+        Step("round_thresholds", ties.round_thresholds, "logits"),
+        Step("cut_ends", _cut_ends, "logits"),
         Step("convert_to_hw", _convert, "integers"),
         Step(
             "minimize_bit_width_initial", _finn_step("step_minimize_bit_width_initial"), "integers"
@@ -57,7 +61,7 @@ def steps_of(request: BuildRequest) -> list[Step]:
         Step("minimize_bit_width", _finn_step("step_minimize_bit_width"), "integers"),
         Step("generate_estimate_reports", _estimate),
     ]
-    if request.goal == "rtl":
+    if request.goal != "estimate":
         listed += [
             Step("insert_streams", codegen.insert_streams, "integers"),
             Step("generate_rtl", codegen.generate_rtl),
@@ -96,10 +100,20 @@ def _load(state: FlowState) -> None:
     state.input_name = inputs[0]
     state.input_shape = tuple(model.get_tensor_shape(inputs[0]) or ())
     state.layers = network.mac_layers(model, state.request.layers)
-    state.quantizer = network.input_quantizer(model, inputs[0])
-    state.file_model = deepcopy(model)
     state.model = model
     state.config = _finn_config(state)
+
+
+def _adopt(state: FlowState) -> None:
+    """Bring the file into the form that the next steps take, and cut off what is the host's."""
+    adopt.fold_constants(state)
+    adopt.cut_softmax(state)
+    adopt.quantize_declared_input(state)
+    state.file_model = deepcopy(state.model)
+    adopt.cut_affine(state)
+    state.quantizer = network.input_quantizer(state.model, state.input_name)
+    bipolar.write_as_integers(state)
+    shortcuts.as_convolutions(state)
     choose_frames(state)
 
 
@@ -130,8 +144,8 @@ def _finn_step(name: str) -> Callable[[FlowState], None]:
     return run
 
 
-def _round_thresholds(state: FlowState) -> None:
-    ties.round_thresholds(state)
+def _cut_ends(state: FlowState) -> None:
+    ends.cut_ends(state)
     state.integer_model = deepcopy(state.model)
 
 
@@ -173,7 +187,7 @@ def _fold(state: FlowState) -> None:
     folding.unfold(state)
     if state.request.target_fps is not None:
         _finn_step("step_target_fps_parallelization")(state)
-    elif not state.request.folding:
+    elif state.request.folding is None:
         state.remark(
             "Neither target_fps nor folding was given: every node has PE = SIMD = 1, the "
             "smallest and slowest accelerator."

@@ -10,16 +10,19 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ends import dtype_range, logits, quantize_inputs
+import layerwise
+from adopt import apply_steps
+from ends import dtype_range, logits, quantize_inputs, raw_values
 from flow_state import FlowError, FlowState
 from golden import RELATIVE_TOLERANCE, read_real, run
 from layers import base_op
-from ties import nudged_logits
+from ties import WAYS, nudged_logits
 
 # "logits": equal to the file's logits but for rounding ties; "integers": equal to the integers
 # of the step before; "no": the step leaves the graph as it is.
 Comparison = Literal["no", "logits", "integers"]
 _REAL_FRAMES = 2
+_RANDOM_FRAMES = 3  # where there are no real ones
 _MOVERS = ("StreamingFIFO", "StreamingDataWidthConverter")
 _HARDWARE = "finn.custom_op.fpgadataflow"
 
@@ -44,9 +47,10 @@ def choose_frames(state: FlowState) -> None:
         raise FlowError("the input quantizer is unknown")
     low, high = dtype_range(quantizer.bits, quantizer.signed, quantizer.narrow)
     rng = np.random.default_rng(zlib.crc32(state.request.model_sha256.encode()))
-    shape = (1, *state.input_shape[1:])
-    frames = [rng.integers(low, high, size=shape, endpoint=True) * quantizer.scale]
     real = read_real(state)
+    shape = (_RANDOM_FRAMES if real is None else 1, *state.input_shape[1:])
+    drawn = rng.integers(low, high, size=shape, endpoint=True)
+    frames = [raw_values(quantizer, state.steps, drawn)]
     if real is not None:
         frames.insert(0, real.inputs[:_REAL_FRAMES])
     inputs = np.concatenate(frames).astype(np.float32)
@@ -63,8 +67,9 @@ def verify(state: FlowState, comparison: Comparison) -> None:
     if comparison == "no" or probe is None:
         return
     if state.ends is None:
-        found = nudged_logits(state.model, probe.inputs, 0)
-        _compare_logits(state, probe, found)
+        inputs = apply_steps(state.steps, probe.inputs)
+        found = nudged_logits(state.model, inputs, 0)
+        _compare_logits(state, probe, found, state.model, inputs, nudge=True)
         return
     inputs = quantize_inputs(state.ends, probe.inputs)
     graph = executable(state.model)
@@ -72,7 +77,8 @@ def verify(state: FlowState, comparison: Comparison) -> None:
     integers = integers.reshape(len(integers), -1)
     before, probe.integers = probe.integers, integers
     if comparison == "logits" or before is None:
-        _compare_logits(state, probe, logits(state.ends, integers))
+        found = logits(state.ends, integers)
+        _compare_logits(state, probe, found, graph, inputs, nudge=False)
     elif integers.shape != before.shape or not np.array_equal(integers, before):
         wrong = np.any(integers != before, axis=1) if integers.shape == before.shape else [True]
         raise FlowError(
@@ -111,14 +117,35 @@ def _bypass(model: Any, node: Any) -> None:
         model.set_tensor_datatype(target, datatype)
 
 
-def _compare_logits(state: FlowState, probe: Probe, found: NDArray[np.float64]) -> None:
+def _compare_logits(
+    state: FlowState,
+    probe: Probe,
+    found: NDArray[np.float64],
+    model: Any,
+    inputs: NDArray[Any],
+    *,
+    nudge: bool,
+) -> None:
+    """Compare what ``model`` makes of ``inputs`` with the file's logits.
+
+    A frame may differ by ties: nudged the file gives the same, with ``nudge`` the graph nudged as
+    well (a float graph rounds its ties one by one, some up and some down), or every single layer
+    agrees with the file's.
+    """
     scale = max(float(np.max(np.abs(probe.logits))), 1e-12)
     wrong = _outside(found, probe.logits, scale)
-    for direction in (1, -1):
+    for way in WAYS:
         if not wrong.any():
             return
-        nudged = nudged_logits(state.file_model, probe.inputs[wrong], direction)
-        wrong[wrong] = _outside(found[wrong], nudged, scale)
+        nudged = nudged_logits(state.file_model, probe.inputs[wrong], *way)
+        still = _outside(found[wrong], nudged, scale)
+        if nudge and still.any():
+            again = nudged_logits(state.model, inputs[wrong], *way)
+            still &= _outside(again, nudged, scale)
+        wrong[wrong] = still
+    if wrong.any():
+        fine, given = layerwise.explained(state, probe.inputs[wrong], model, inputs[wrong])
+        wrong[wrong] = ~fine | _outside(found[wrong], given, scale)
     if wrong.any():
         worst = float(np.max(np.abs(found - probe.logits)) / scale)
         raise FlowError(

@@ -27,7 +27,7 @@ def make_state(flow_module, networks):
         request = SimpleNamespace(model_sha256="0" * 64, golden=None)
         state = SimpleNamespace(
             model=model, file_model=model, quantizer=quantizer, request=request, ends=None,
-            input_shape=tuple(model.get_tensor_shape("x")), probe=None,
+            input_shape=tuple(model.get_tensor_shape("x")), probe=None, input_name="x", steps=(),
         )  # fmt: skip
         flow_module("verify").choose_frames(state)
         return state
@@ -47,7 +47,7 @@ def changed(model, factor):
 def test_a_graph_that_still_computes_the_same_passes(flow_module, make_state):
     state = make_state()
     flow_module("verify").verify(state, "logits")
-    assert state.probe.inputs.shape == (1, 16)
+    assert state.probe.inputs.shape == (3, 16)
 
 
 def test_the_step_that_changes_the_graph_is_the_one_that_fails(flow_module, make_state):
@@ -61,7 +61,7 @@ def test_the_step_that_changes_the_graph_is_the_one_that_fails(flow_module, make
         state.model = changed(state.model, -1.0)
 
     steps.perform(steps.Step("harmless", harmless, "logits"), state)
-    with pytest.raises(flow_module("flow_state").FlowError, match="1 of 1 frames deviate"):
+    with pytest.raises(flow_module("flow_state").FlowError, match="3 of 3 frames deviate"):
         steps.perform(steps.Step("harmful", harmful, "logits"), state)
     assert ran == ["harmless", "harmful"]
 
@@ -139,14 +139,14 @@ def test_integer_thresholds_are_the_quantizer_on_every_integer(flow_module, rati
     low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
     middles = np.float32(low + 0.5) + np.arange(high - low, dtype=np.float32)
     noisy = (middles / np.float32(ratio))[np.newaxis] * np.float32(1 + 1e-7)
-    thresholds = flow_module("ties").to_even(noisy, low, 2e-6)
+    thresholds = flow_module("ties").integer_thresholds(noisy, low, 2e-6)
     x = np.arange(-200, 200)
     found = low + (x[:, np.newaxis] >= thresholds).sum(axis=1)
     assert np.array_equal(found, np.clip(np.round(x * ratio), low, high))
 
 
 def test_thresholds_between_integers_are_rounded_up(flow_module):
-    found = flow_module("ties").to_even(np.array([[-1.5, 0.2, 7.9]]), 0, 2e-6)
+    found = flow_module("ties").integer_thresholds(np.array([[-1.5, 0.2, 7.9]]), 0, 2e-6)
     assert found.tolist() == [[-1.0, 1.0, 8.0]]
 
 
