@@ -91,8 +91,8 @@ def build_stages(
         yield BuildStage(
             "synthesize",
             folder,
-            {**rtl, "family": board.yosys_family},
-            lambda note: synthesize_design(folder, board, variant, note),
+            {**rtl, "family": board.yosys_family, "whole": config.synthesize_whole},
+            lambda note: synthesize_design(folder, board, variant, note, config.synthesize_whole),
         )
     if bitstream:
         pins = tree_digest(hw_dir() / "ecp5", hw_dir() / "constraints")

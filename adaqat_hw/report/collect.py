@@ -12,7 +12,14 @@ from adaqat_hw.report.history import history, width_paths
 from adaqat_hw.report.model import FLOAT, LEARNED, BuildReport, PlanReport, RunReport
 from adaqat_hw.report.records import newest, read_if_there, read_log
 from adaqat_hw.run import RunDirectory
-from adaqat_hw.schema import BitWidthPlan, NetworkSpec, QonnxArtifact, RunConfig, TrainResult
+from adaqat_hw.schema import (
+    VIVADO_GOALS,
+    BitWidthPlan,
+    NetworkSpec,
+    QonnxArtifact,
+    RunConfig,
+    TrainResult,
+)
 
 
 def collect(run: Path) -> RunReport:
@@ -149,8 +156,15 @@ def build_gaps(build: BuildReport) -> list[str]:
         gaps.append("not simulated")
     if "yosys_synth" not in build.resources:
         gaps.append("not synthesized with Yosys")
+    elif build.resources["yosys_synth"].total_is_sum:
+        gaps.append("not synthesized as a whole: the total is the sum of the layers")
     if build.board is not None and build.board.family == "ecp5" and build.bitstream is None:
         gaps.append("no bitstream")
+    if build.request is not None and build.request.goal in VIVADO_GOALS:
+        if build.vivado is None:
+            gaps.append(f"not through Vivado (goal {build.request.goal})")
+        elif build.vivado.timing is not None and build.vivado.timing.met is False:
+            gaps.append(f"timing is not met, so goal {build.request.goal} is not reached")
     return gaps
 
 
@@ -175,5 +189,12 @@ def _warnings(plans: tuple[PlanReport, ...]) -> list[str]:
             listed.append(
                 f"{plan.variant}: {build.simulation.mismatches} simulated frames DIFFER from the "
                 "integer model; do not use this hardware."
+            )
+        timing = build.vivado.timing if build and build.vivado else None
+        if build and build.vivado and timing and timing.met is False:
+            slack = "unknown" if timing.wns_ns is None else f"{timing.wns_ns:+.3f} ns"
+            listed.append(
+                f"{plan.variant}: Vivado's timing is NOT MET at {build.vivado.clock_ns:g} ns "
+                f"(worst slack {slack}); build again with a longer --clock-ns."
             )
     return listed

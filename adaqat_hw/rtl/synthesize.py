@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -127,16 +128,16 @@ def synthesize_many(
     *,
     cache: Path | None = None,
     timeout_s: float = _DEFAULT_TIMEOUT_S,
-    workers: int = 2,
+    workers: int | None = None,
     progress: Callable[[str, SynthesisResult, int, int], None] | None = None,
 ) -> dict[str, SynthesisResult]:
-    """Synthesize several modules, ``workers`` processes at a time.
+    """Synthesize several modules, several processes at a time.
 
     Args:
         jobs: what to synthesize; their names must differ.
         cache: as for :func:`synthesize`.
         timeout_s: as for :func:`synthesize`, for each job.
-        workers: processes at a time.
+        workers: processes at a time; as many as there are cores when None.
         progress: called as ``progress(name, result, done, total)`` in the caller's thread.
 
     Returns:
@@ -151,6 +152,7 @@ def synthesize_many(
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ConfigError(f"Two synthesis jobs are named {twice!r}; their names must differ.")
+    workers = len(os.sched_getaffinity(0)) if workers is None else workers
     if workers < 1:
         raise ConfigError(f"The number of workers is {workers!r}; at least 1 is needed.")
     done: dict[str, SynthesisResult] = {}

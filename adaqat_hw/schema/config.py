@@ -190,7 +190,8 @@ class BuildConfig(Record):
     ``target_fps`` in frames per second at ``clock_ns``; None folds fully (PE = SIMD = 1).
     ``frames`` real test frames are simulated without stalls, ``stall_frames`` of each
     kind with each stall pattern. ``size_fifos`` finds FIFO depths by simulation; without it
-    all are ``fifo_depth`` deep.
+    all are ``fifo_depth`` deep. ``synthesize_whole`` synthesizes the whole design as one beside
+    its layers; None does where that is a matter of minutes.
     """
 
     board: str
@@ -205,6 +206,7 @@ class BuildConfig(Record):
     frames: int = Field(default=100, gt=0, le=GOLDEN_FRAMES)
     stall_frames: int = Field(default=20, ge=0, le=GOLDEN_FRAMES)
     synthesize: bool = True
+    synthesize_whole: bool | None = None
 
 
 class RunConfig(Record):

@@ -47,7 +47,8 @@ class ResourceReport(Record):
     """Total and per-layer resources of one design at one stage, with provenance.
 
     ``layer_sum`` is the sum of ``layers``; it differs from ``total`` where the whole was
-    synthesized as one. ``unmatched`` lists hardware nodes that belong to no layer row.
+    synthesized as one, and ``total_is_sum`` says that it was not. ``unmatched`` lists hardware
+    nodes that belong to no layer row.
     """
 
     plan: str
@@ -61,5 +62,6 @@ class ResourceReport(Record):
     unmatched: tuple[str, ...] = ()
     source_file: str
     source_sha256: str
+    total_is_sum: bool = False
     slack_ns: float | None = None
     fmax_mhz: float | None = None
