@@ -8,7 +8,10 @@ Every candidate is simulated, on one compiled model (:mod:`adaqat_hw.rtl.fifo_tr
    the full FIFOs before a join, otherwise those that are at times full with a beat waiting and at
    times empty with the consumer waiting. One only ever full, or only ever empty, gains nothing.
 3. Shrink what has grown: halve the gap between the depth that is known to do and the one that is
-   not, for all FIFOs at once, splitting the group where that costs the pace.
+   not, those with most bits to save first. FIFOs of one width at one depth, which repeated blocks
+   have, go together; where that costs the pace and there is much to save, each half alone. First
+   above the depths of the last growth but one, then all the way down. Room for one beat more than
+   a FIFO ever held changes nothing: every success cuts the rest off.
 4. Confirm with more frames; where those show more, do 2 and 3 again with as many.
 """
 
@@ -30,8 +33,10 @@ _FRAMES, _CONFIRM_FRAMES = 4, 8
 # A FIFO counts as in the way when both its sides waited for this part of a frame.
 _IN_THE_WAY = 0.001
 _MAX_GROWTHS = 40
-# Saving less than this part of all FIFO bits is not worth another simulation.
+# Saving less than this part of all FIFO bits is not worth another simulation, or in the second
+# case, not worth looking for the one of several alike that could not be smaller.
 _WORTH = 0.002
+_WORTH_A_SPLIT = 0.02
 # Where FIFOs are not what holds the accelerator back, they may cost this much, no more.
 _NEAREST = 1.005
 
@@ -70,7 +75,7 @@ def size_fifos(
     note: Callable[[str], None] = lambda text: None,
     *,
     max_trials: int = 400,
-    max_cycles: int = 100_000_000,
+    max_cycles: int = 60_000_000,
 ) -> Sizing:
     """Return depths that keep the pace of the slowest layer with as few bits as can be found.
 
@@ -138,9 +143,11 @@ class _Search:
         depths, proven = self._first_depths(), False
         for frames in (_FRAMES, _CONFIRM_FRAMES):
             self._frames = frames
-            depths = self._grow(depths)
+            depths, before = self._grow(depths)
             self._note(f"fast enough with {self._say(depths)}")
-            depths, proven = self._shrink(depths)
+            # What stood before the last growth was too little then: a good place to start from.
+            depths, _ = self._shrink(depths, before)
+            depths, proven = self._shrink(depths, [MIN_DEPTH - 1] * len(depths))
             last = self._trial(depths, frames=_CONFIRM_FRAMES)
             if self._fast(last):
                 break
@@ -185,15 +192,16 @@ class _Search:
     def _fast(self, trial: Trial) -> bool:
         return trial.interval is not None and trial.interval <= self._goal
 
-    def _grow(self, depths: Sequence[int]) -> list[int]:
-        """Return depths, none below those given, that reach the goal."""
+    def _grow(self, depths: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Return depths that reach the goal, and those that had not before their last growth."""
         now = list(depths)
+        before = [MIN_DEPTH - 1] * len(now)
         limits = [max(pair) for pair in zip(now, self._bounds, strict=True)]
         most = [max(d, capacity(fifo)) for d, fifo in zip(now, self._fifos, strict=True)]
         for _ in range(_MAX_GROWTHS):
             trial = self._trial(now)
             if self._fast(trial):
-                return now
+                return _trimmed(now, trial, [MIN_DEPTH] * len(now)), before
             chosen = self._in_the_way(trial, now, limits)
             if not chosen:
                 # The bounds came from a steady source; under back-pressure more may be needed.
@@ -203,10 +211,11 @@ class _Search:
                 break
             deadlock = trial.outcome == "deadlock"
             for k in chosen:
+                before[k] = now[k]
                 now[k] = limits[k] if deadlock else min(2 * now[k], limits[k])
             self._note(f"{self._tell(trial)}; {len(chosen)} FIFOs grow, {self._say(now)}")
         self._note("nothing more is seen to help: shrinking from FIFOs as deep as two frames")
-        return most
+        return most, [MIN_DEPTH - 1] * len(most)
 
     def _in_the_way(self, trial: Trial, now: Sequence[int], limits: Sequence[int]) -> list[int]:
         growable = [k for k in range(len(now)) if now[k] < limits[k]]
@@ -229,17 +238,34 @@ class _Search:
             return trial.blocked[index]
         return min(trial.blocked[index], trial.starved[index])
 
-    def _shrink(self, depths: Sequence[int]) -> tuple[list[int], bool]:
-        """Return smaller depths that still reach the goal, and whether no more was to be had."""
+    def _shrink(self, depths: Sequence[int], above: Sequence[int]) -> tuple[list[int], bool]:
+        """Return smaller depths that still reach the goal, and whether no more was to be had.
+
+        Only depths above ``above`` are tried.
+        """
         good = list(depths)
-        bad = [MIN_DEPTH - 1] * len(good)
+        bad = [min(pair) for pair in zip(above, (d - 1 for d in good), strict=True)]
         while True:
-            group = [k for k in range(len(good)) if good[k] - bad[k] > 1]
-            if self._saving(group, good, bad) <= _WORTH * self._total(good):
+            able = [k for k in range(len(good)) if good[k] - bad[k] > 1]
+            if self._saving(able, good, bad) <= _WORTH * self._total(good):
                 return good, True
-            if not self._shrink_group(group, good, bad):
-                return good, False
+            groups = self._alike(able, good, bad)
+            for group in sorted(groups, key=lambda g: -self._saving(g, good, bad)):
+                if not self._shrink_group(group, good, bad):
+                    return good, False
             self._note(f"{self._trials} simulations, {self._say(good)}")
+
+    def _alike(
+        self, able: Sequence[int], good: Sequence[int], bad: Sequence[int]
+    ) -> list[list[int]]:
+        """Return groups of FIFOs in the same state, and one of all that are not worth their own."""
+        groups: dict[tuple[int, int, int], list[int]] = {}
+        for k in able:
+            groups.setdefault((self._bits[k], good[k], bad[k]), []).append(k)
+        worth = _WORTH * self._total(good)
+        few = [group for group in groups.values() if self._saving(group, good, bad) <= worth]
+        rest = [group for group in groups.values() if group not in few]
+        return [*rest, [k for group in few for k in group]] if few else rest
 
     def _shrink_group(self, group: list[int], good: list[int], bad: list[int]) -> bool:
         """Lower ``good`` or raise ``bad`` of every FIFO of the group; False: out of budget."""
@@ -253,17 +279,17 @@ class _Search:
         for k in group:
             tried[k] = _between(bad[k], good[k])
         window = int(self._goal * (self._frames - _WARM))
-        if self._fast(self._trial(tried, window=window)):
-            good[:] = tried
+        trial = self._trial(tried, window=window)
+        if self._fast(trial):
+            good[:] = _trimmed(tried, trial, [b + 1 for b in bad])
             return True
-        if len(group) == 1:
-            bad[group[0]] = tried[group[0]]
+        if len(group) == 1 or self._saving(group, good, bad) <= _WORTH_A_SPLIT * self._total(good):
+            for k in group:
+                bad[k] = tried[k]
             return True
-        # Those with most to save first: what they win, the others may have to pay for.
-        order = sorted(group, key=lambda k: -self._saving([k], good, bad))
-        half = len(order) // 2
-        return self._shrink_group(order[:half], good, bad) and self._shrink_group(
-            order[half:], good, bad
+        half = len(group) // 2
+        return self._shrink_group(group[:half], good, bad) and self._shrink_group(
+            group[half:], good, bad
         )
 
     def _saving(self, group: Sequence[int], good: Sequence[int], bad: Sequence[int]) -> int:
@@ -280,6 +306,17 @@ class _Search:
         if trial.interval is None:
             return explain_deadlock(self._graph, trial)
         return f"{trial.interval:.0f} cycles per frame"
+
+
+def _trimmed(depths: Sequence[int], trial: Trial, least: Sequence[int]) -> list[int]:
+    """Return depths with which ``trial`` runs the same, but none below ``least``.
+
+    A queue that has room after every cycle never delays a beat, however much more there is.
+    """
+    return [
+        min(depth, max(most + 1, floor, MIN_DEPTH))
+        for depth, most, floor in zip(depths, trial.most, least, strict=True)
+    ]
 
 
 def _between(bad: int, good: int) -> int:
