@@ -40,7 +40,7 @@ _BACKEND = {"dsp": "rtl", "lut": "hls"}  # of FINN's node that stands for an MVA
 
 def unfolded(request: BuildRequest) -> BuildRequest:
     """Return the request of the estimate that a folding is searched from: 1 everywhere."""
-    return request.model_copy(update={"goal": "estimate", "target_fps": None, "folding": None})
+    return request.model_copy(update={"goal": "estimate", "target_fps": None, "folding": {}})
 
 
 def folded(request: BuildRequest, record: FoldingRecord) -> BuildRequest:

@@ -66,17 +66,20 @@ def fold_request(
     from adaqat_hw.build import build_stages
     from adaqat_hw.build.fold import FOLDING_FILE, fold_build, folded, unfolded
     from adaqat_hw.cli.stages import run_build
+    from adaqat_hw.cost.hardware_cost import load_cost_model
 
-    start = unfolded(request)
-    folder = run.build(variant, start)
-    estimate = config.model_copy(update={"goal": "estimate"})
-    run_build(folder, variant, build_stages(start, board, estimate, folder, variant), progress)
-    progress.start(f"fold {variant}")
     try:
+        load_cost_model(board.yosys_family)  # first: the estimate takes a minute
+        start = unfolded(request)
+        folder = run.build(variant, start)
+        estimate = config.model_copy(update={"goal": "estimate"})
+        run_build(folder, variant, build_stages(start, board, estimate, folder, variant), progress)
+        progress.start(f"fold {variant}")
         record = fold_build(folder, start, board, target)
     except NotMeasured as exc:
         if target.fps is None:
             raise
+        progress.start(f"fold {variant}")
         progress.done(f"left to FINN: {exc}")
         return request.model_copy(update={"target_fps": target.fps})
     made = folded(request, record)

@@ -117,7 +117,7 @@ def test_the_request_gets_the_folding_by_the_names_after_it(fold, graph):
 
 def test_the_start_of_the_search_is_the_unfolded_estimate():
     start = unfolded(REQUEST.model_copy(update={"folding": {"a": {"PE": 2}}}))
-    assert (start.goal, start.target_fps, start.folding) == ("estimate", None, None)
+    assert (start.goal, start.target_fps, start.folding) == ("estimate", None, {})
 
 
 @pytest.mark.parametrize(
@@ -269,7 +269,7 @@ def test_a_build_is_folded_before_it_is_built(cli, fake_finn, tiny_qonnx):
     builds = sorted(Path("runs").rglob("asked.json"))
     asked = [json.loads(path.read_text()) for path in builds]
     assert len(asked) == 2
-    assert None in asked
+    assert {} in asked
     assert body["folding"] in asked
     folder = next(path.parent for path in builds if json.loads(path.read_text()))
     assert FoldingRecord.read(folder / FOLDING_FILE).folding == body["folding"]
