@@ -41,8 +41,9 @@ def compile_design(
     """
     where = where or Local()
     require_buildable(Path(request.model))
-    where.describe().write(folder / "environment.json")
-    require_goal(request.goal, board, where, folder)
+    place = where.describe()
+    vivado = require_goal(request.goal, board, where, folder)
+    place.model_copy(update={"vivado": vivado}).write(folder / "environment.json")
     request.write(folder / "request.json")
     board.write(folder / "board.json")
     result, graph = run_flow(request, folder, lambda event: note(_text(event)), where=where)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from adaqat_hw.build.vivado_board import BITSTREAM, DMA_BITS, HANDOFF
+from adaqat_hw.errors import StageFailed
 from adaqat_hw.resources import hw_dir
 from adaqat_hw.rtl.verilog_names import require_identifier
 from adaqat_hw.schema import HardwareGraph, Stream, write_atomic
@@ -121,9 +122,31 @@ def design_facts(graph: HardwareGraph) -> dict[str, Any]:
 
 def write_package(graph: HardwareGraph, work: Path, target: Path) -> list[Path]:
     """Put bitstream, handoff, driver and design record into ``target``; return the files."""
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(parents=True)
-    for source in (work / BITSTREAM, work / HANDOFF, folder() / DRIVER):
-        shutil.copyfile(source, target / source.name)
-    write_atomic(target / DESIGN, json.dumps(design_facts(graph), indent=1) + "\n")
+    sources = (work / BITSTREAM, work / HANDOFF, folder() / DRIVER)
+    for source in sources:
+        if not source.is_file() or source.stat().st_size == 0:
+            raise StageFailed(
+                "vivado", f"{source.name!r} was not made although Vivado ended well", work
+            )
+
+    def fill(part: Path) -> None:
+        for source in sources:
+            shutil.copyfile(source, part / source.name)
+        write_atomic(part / DESIGN, json.dumps(design_facts(graph), indent=1) + "\n")
+
+    put_folder(target, fill)
     return [target / name for name in (BITSTREAM, HANDOFF, DRIVER, DESIGN)]
+
+
+def put_folder(target: Path, fill: Callable[[Path], object]) -> None:
+    """Make folder ``target`` anew with what ``fill`` puts into it: all of it or nothing."""
+    part = target.with_name(f".{target.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        fill(part)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    shutil.rmtree(target, ignore_errors=True)
+    part.rename(target)

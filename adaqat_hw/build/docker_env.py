@@ -154,7 +154,7 @@ class Docker:
 
 def docker() -> Path:
     """Return Docker's command."""
-    hint = "install Docker, or build with --env local"
+    hint = "build with --env local, install Docker"
     return find_program("docker", variable="ADAQAT_DOCKER", hint=hint)
 
 

@@ -123,7 +123,7 @@ def local_vivado() -> Path:
                 "one Vivado version."
             )
         return beside
-    hint = "install Vivado, source its settings64.sh, or choose --goal rtl, which needs none"
+    hint = "choose --goal rtl, which needs none, install Vivado, source its settings64.sh"
     return find_program("vivado", variable="ADAQAT_VIVADO", hint=hint)
 
 

@@ -11,15 +11,17 @@ from adaqat_hw.errors import ConfigError
 from adaqat_hw.schema import VIVADO_GOALS, Board, Goal
 
 
-def require_goal(goal: Goal, board: Board, environment: Environment, folder: Path) -> None:
-    """Raise when ``goal`` cannot be reached at all, before hours of work.
+def require_goal(goal: Goal, board: Board, environment: Environment, folder: Path) -> str | None:
+    """Return the version of Vivado where ``goal`` needs it, else None.
+
+    Asked before hours of work, so that a goal that cannot be reached is refused at once.
 
     Raises:
         ConfigError: the board is not of a family that Vivado knows, or has no block design.
         ToolNotFound: no Vivado, or a version that is not supported.
     """
     if goal not in VIVADO_GOALS:
-        return
+        return None
     if board.family not in ("zynq7000", "zynqultrascale+"):
         raise ConfigError(
             f"Goal {goal!r} needs Vivado, which does not know board {board.name!r} "
@@ -27,4 +29,4 @@ def require_goal(goal: Goal, board: Board, environment: Environment, folder: Pat
         )
     if goal == "bitfile":
         require_board(board)
-    require_vivado(environment, folder)
+    return require_vivado(environment, folder)

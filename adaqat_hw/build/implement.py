@@ -5,17 +5,19 @@ Reports become records before anything is judged.
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from adaqat_hw.build import deploy
 from adaqat_hw.build.compile import layer_rows
 from adaqat_hw.build.environment import Environment
 from adaqat_hw.build.simulate import load_arrays
 from adaqat_hw.build.sized import sized_graph
-from adaqat_hw.build.vivado import FOLDER, require_vivado, run_script, work_folder
+from adaqat_hw.build.vivado import FOLDER, VERSIONS, require_vivado, run_script, work_folder
 from adaqat_hw.build.vivado_board import board_script
 from adaqat_hw.build.vivado_reports import (
     Instance,
@@ -50,6 +52,7 @@ from adaqat_hw.schema import (
 RECORD, DEPLOY, IP = "vivado.json", "deploy", "ip"
 THREADS = 4
 _SOURCES = "src"
+R = TypeVar("R")
 _STAGES = {SYNTH: "vivado_synth", IMPL: "vivado_impl"}
 
 
@@ -70,6 +73,7 @@ def implement_design(
     folder = folder.resolve()
     graph = sized_graph(folder)
     design = stitch(graph, folder, parameters=load_arrays(folder / graph.parameters_file))
+    _remove_old(folder)
     version = require_vivado(environment, folder)
     work = work_folder(folder)
     given = _given(design, graph, board, work)
@@ -90,6 +94,14 @@ def implement_design(
         return deploy.write_package(graph, work, folder / DEPLOY)
 
     return _finish(folder, graph, board, goal, variant, version, (IMPL,), package)
+
+
+def _remove_old(folder: Path) -> None:
+    """Remove what an earlier run left: a run that fails must not seem to have made it."""
+    for name in (RECORD, *(f"resources-{stage}.json" for stage in _STAGES.values())):
+        (folder / name).unlink(missing_ok=True)
+    for name in (DEPLOY, IP):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def _given(design: StitchedDesign, graph: HardwareGraph, board: Board, work: Path) -> Design:
@@ -122,8 +134,7 @@ def _with_adapters(given: Design, work: Path) -> Design:
 def _packaged(made: Path, target: Path) -> list[Path]:
     if not (made / "component.xml").is_file():
         raise StageFailed("vivado", f"no component.xml in {str(made)!r} after packaging")
-    shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(made, target)
+    deploy.put_folder(target, lambda part: shutil.copytree(made, part, dirs_exist_ok=True))
     return sorted(path for path in target.rglob("*") if path.is_file())
 
 
@@ -140,27 +151,41 @@ def _finish(
     """Read the reports, write the records, then judge the timing and take what was made."""
     timing: Timing | None = None
     power: Power | None = None
-    reports, records, total = [], [], Resources()
+    reports: list[str] = []
+    made: list[ResourceReport] = []
     for stage in stages:
         names = {kind: f"{FOLDER}/{name}" for kind, name in report_names(stage).items()}
-        timing = read_timing(folder / names["timing"])
-        power = read_power(folder / names["power"])
-        report = resource_report(folder, graph, board, variant, stage, names, timing)
-        report.write(folder / f"resources-{report.stage}.json")
-        records.append(f"resources-{report.stage}.json")
+        timing = _read(read_timing, folder / names["timing"])
+        power = _read(read_power, folder / names["power"])
+        made.append(resource_report(folder, graph, board, variant, stage, names, timing))
         reports += sorted(names.values())
-        total = report.total
+    # All reports are understood before the first record is written.
+    records = [f"resources-{report.stage}.json" for report in made]
+    for name, report in zip(records, made, strict=True):
+        report.write(folder / name)
     result = VivadoResult(
         goal=goal, part=board.part, clock_ns=graph.clock_ns, vivado=version, timing=timing,
         power=power, reports=tuple(reports),
     )  # fmt: skip
     result.write(folder / RECORD)
     _require_timing(timing, graph.clock_ns, folder / FOLDER)
-    made = files() if callable(files) else files
-    names_made = tuple(path.relative_to(folder).as_posix() for path in made)
+    listed = files() if callable(files) else files
+    names_made = tuple(path.relative_to(folder).as_posix() for path in listed)
     result.model_copy(update={"files": names_made}).write(folder / RECORD)
+    total = made[-1].total if made else Resources()
     text = f"Vivado {version}: {_words(goal, total, timing, power)}"
     return text, [RECORD, *records, *reports, *names_made]
+
+
+def _read(reader: Callable[[Path], R], path: Path) -> R:
+    """Read a report that Vivado has just written; one that is not understood is no result."""
+    try:
+        return reader(path)
+    except ReportError as exc:
+        raise ReportError(
+            f"Vivado's report cannot be used: {str(exc).rstrip('.')}; run the same command again, "
+            f"and if it stays, with another of the versions {', '.join(VERSIONS)}."
+        ) from exc
 
 
 def _words(goal: Goal, total: Resources, timing: Timing | None, power: Power | None) -> str:
@@ -178,9 +203,11 @@ def _require_timing(timing: Timing | None, clock_ns: float, work: Path) -> None:
     if timing is None or timing.met is not False:
         return
     if timing.wns_ns is not None and timing.wns_ns < 0:
+        needed = clock_ns - timing.wns_ns
         reason = (
-            f"timing is not met: the worst path misses {clock_ns:g} ns by {-timing.wns_ns:.3f} ns; "
-            f"build with --clock-ns {clock_ns - timing.wns_ns + 0.05:.1f} or more"
+            f"timing is not met: the worst path misses {clock_ns:g} ns by {-timing.wns_ns:.3f} ns "
+            f"({1000 / needed:.1f} MHz are reached); build with --clock-ns "
+            f"{math.ceil(needed * 10) / 10:.1f} or more"
         )
     else:
         slack = "not reported" if timing.whs_ns is None else f"{timing.whs_ns:.3f} ns"
@@ -204,14 +231,14 @@ def resource_report(
     Raises:
         ReportError: the report is of another part, or shows no instance of the design.
     """
-    flat = read_utilization(folder / names["utilization"])
+    flat = _read(read_utilization, folder / names["utilization"])
     if not _same_part(flat.device, board.part):
         raise ReportError(
             f"{str(folder / names['utilization'])!r} is of part {flat.device!r}, not of "
             f"{board.part!r}; build again."
         )
     labels = instance_names(graph.nodes)
-    shown = _children(read_hierarchy(folder / names["hierarchy"]), set(labels.values()))
+    shown = _children(_read(read_hierarchy, folder / names["hierarchy"]), set(labels.values()))
     if not shown:
         raise ReportError(
             f"{str(folder / names['hierarchy'])!r} shows no instance of the accelerator; it was "

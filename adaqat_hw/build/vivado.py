@@ -44,20 +44,26 @@ def require_vivado(environment: Environment, folder: Path) -> str:
         limit_s=_ASK_S, on_stop=command.stop,
     )  # fmt: skip
     (work / CONSOLE).write_text("".join(lines), encoding="utf-8")
-    match = _VERSION.search("".join(lines))
-    if ended.stopped or ended.status != 0 or match is None:
+    version = version_in("".join(lines))
+    if ended.stopped or ended.status != 0 or version is None:
         told, _ = cause(work, ended.words, killed=ended.killed)
         last = (work / STDERR).read_text(encoding="utf-8", errors="replace").split("\n")[0].strip()
         raise ToolNotFound(
             f"Vivado does not tell its version: {told}{f' ({last[:200]})' if last else ''}; "
             f"check the installation ({command.argv[0]!r})."
         )
-    if match[1] not in VERSIONS:
+    if version not in VERSIONS:
         raise ToolNotFound(
-            f"Vivado is version {match[1]!r}; supported are {', '.join(VERSIONS)}: point "
+            f"Vivado is version {version!r}; supported are {', '.join(VERSIONS)}: point "
             "XILINX_VIVADO at one of them."
         )
-    return match[1]
+    return version
+
+
+def version_in(text: str) -> str | None:
+    """Return the version in what ``vivado -version`` prints."""
+    match = _VERSION.search(text)
+    return match[1] if match else None
 
 
 def run_script(

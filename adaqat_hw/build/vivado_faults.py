@@ -5,22 +5,29 @@ Vivado's own last line is often "Run 'impl_1' failed": the cause stands in the l
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from adaqat_hw.build.environment import LICENCE_VARIABLES
 from adaqat_hw.build.process import MEMORY_ADVICE
 from adaqat_hw.build.vivado_scripts import STEP
 
 _ERROR = re.compile(r"^(?:ERROR|FATAL_ERROR): (?:\[([A-Za-z_]+ \d+-\d+)\] ?)?(.*)$", re.MULTILINE)
 # These only say that something before them failed.
 _GENERIC = frozenset({"Common 17-69", "Common 17-39", "Vivado_Tcl 4-78", "Vivado_Tcl 4-23"})
-_LICENCE = re.compile(r"license was not found for feature '([^']*)'(?: and/or device '([^']*)')?")
+# The first is said where nothing grants a licence, the second where what should does not answer.
+_LICENCE = re.compile(
+    r"(license was not found|Failed to get the license) for feature '([^']*)'"
+    r"(?: and/or device '([^']*)')?"
+)
 _OVER = re.compile(
     r"requires more (.+?) cells than are available.*?requires ([\d,]+) of such cell types? but "
     r"only ([\d,]+) compatible sites"
 )
 _LOADER = re.compile(r"error while loading shared libraries: (\S+?):")
+_ENGINE = re.compile(r"^(?:docker|podman): (.+)$", re.MULTILINE | re.IGNORECASE)
 _LICENCE_ADVICE = (
     "set XILINXD_LICENSE_FILE to a licence file or port@server, or choose a board whose part needs "
     "none (pynq-z1, pynq-z2, ultra96-v2, zcu104, kv260)"
@@ -44,6 +51,9 @@ def cause(work: Path, status_words: str, *, killed: bool) -> tuple[str, Path | N
     for path, text in texts.items():
         if (match := _LOADER.search(text)) is not None:
             return f"the library {match[1]!r} that Vivado needs is missing", path
+        if (match := _ENGINE.search(text)) is not None:
+            told = " ".join(match[1].split())[:300].rstrip(".")
+            return f"the container was not started ({told})", path
     at = _last_step(texts.values())
     where = f" in {at}" if at else ""
     log = logs[0] if logs else None
@@ -59,8 +69,8 @@ def _first(errors: Iterable[tuple[str, str]], text: str) -> str | None:
     """Return the first error that says something, in this project's words where it is known."""
     licence = _LICENCE.search(text)
     if licence is not None:
-        device = f" and device {licence[2]!r}" if licence[2] else ""
-        return f"Vivado has no licence for feature {licence[1]!r}{device}: {_LICENCE_ADVICE}"
+        device = f" and device {licence[3]!r}" if licence[3] else ""
+        return f"Vivado has no licence for feature {licence[2]!r}{device}: {_licence_advice()}"
     listed = list(errors)
     over = _over(text)
     if over is not None:
@@ -69,6 +79,20 @@ def _first(errors: Iterable[tuple[str, str]], text: str) -> str | None:
     if not telling:
         return None
     return " ".join(telling[0].split())[:400].rstrip(".")
+
+
+def _licence_advice() -> str:
+    """Say what to do about a licence: with what was given for it, where something was."""
+    for name in LICENCE_VARIABLES:
+        given = os.environ.get(name)
+        if given and "@" in given:
+            return (
+                f"{name} is {given!r}: check that this server is reached from here, grants the "
+                "feature and has a free seat"
+            )
+        if given:
+            return f"{name} is {given!r}: check that this file grants it, to this host and today"
+    return _LICENCE_ADVICE
 
 
 def _over(text: str) -> str | None:

@@ -49,7 +49,7 @@ def checks() -> list[Check]:
     rows.append(_program("g++", tools.cxx, "simulation"))
     rows.append(_program("make", tools.make, "simulation"))
     rows.append(_finn())
-    rows.append(_vivado())
+    rows += [*_ecp5(), _engine(), _vivado()]
     rows.append(_disk())
     return rows
 
@@ -76,11 +76,65 @@ def _finn() -> Check:
     return Check("FINN environment", found.ok, version, "build", found.remedy or "")
 
 
+def _ecp5() -> list[Check]:
+    """Look for the programs of the open Lattice flow, of the wheel or built natively."""
+    from adaqat_hw.rtl import ecp5
+
+    wheel = tools.package_version(ecp5.PACKAGE)
+    found = {"nextpnr-ecp5": ecp5.nextpnr, "ecppack": ecp5.ecppack}
+    return [_ecp5_program(name, find, wheel) for name, find in found.items()]
+
+
+def _ecp5_program(name: str, find: Callable[[], Path], wheel: str | None) -> Check:
+    stage = "bitstream, ECP5 (optional)"
+    try:
+        path = find()
+    except ToolNotFound as exc:
+        return Check(name, False, None, stage, str(exc), False)
+    if wheel is not None and path.parent == Path(sys.executable).parent:
+        return Check(name, True, f"{wheel} (WebAssembly)", stage, "", False)  # told at once
+    version = tools.program_version(path)
+    remedy = "" if version else f"{str(path)!r} does not tell its version; install it again"
+    return Check(name, version is not None, version, stage, remedy, False)
+
+
+def _engine() -> Check:
+    """Look for a container engine that answers, and for the image that a build would use."""
+    from adaqat_hw.build import docker_env
+
+    name, stage = "container engine", "--env docker (optional)"
+    try:
+        program = docker_env.docker()
+    except ToolNotFound as exc:
+        return Check(name, False, None, stage, str(exc), False)
+    version = tools.program_version(program)
+    try:
+        image = docker_env.find_image()
+    except ToolNotFound as exc:
+        return Check(name, False, version, stage, str(exc), False)
+    told = f"{version or program.name}, image {image.reference}"
+    return Check(name, True, told, stage, "", False)
+
+
 def _vivado() -> Check:
-    path = shutil.which("vivado")
-    version = tools.program_version(Path(path), "-version") if path else None
-    remedy = "only for bitstreams on AMD parts; RTL, simulation and synthesis need no vendor tool"
-    return Check("Vivado", path is not None, version, "bitstream (optional)", remedy, False)
+    """Look for a Vivado where a local build would: ADAQAT_VIVADO, XILINX_VIVADO, then PATH."""
+    from adaqat_hw.build.environment import local_vivado
+    from adaqat_hw.build.vivado import VERSIONS, version_in
+
+    stage = "ip, ooc_synth, bitfile (optional)"
+    try:
+        path = local_vivado()
+    except ToolNotFound as exc:
+        return Check("Vivado", False, None, stage, str(exc), False)
+    told = tools.program_version(path, "-version")
+    version = version_in(told or "")
+    if version is None:
+        remedy = f"{str(path)!r} does not tell its version; check the installation"
+    elif version not in VERSIONS:
+        remedy = f"supported are {', '.join(VERSIONS)}: point XILINX_VIVADO at one of them"
+    else:
+        return Check("Vivado", True, version, stage, "", False)
+    return Check("Vivado", False, version, stage, remedy, False)
 
 
 def _disk() -> Check:

@@ -20,6 +20,7 @@ from adaqat_hw.schema import (
     ResourceReport,
     SimulationResult,
     Stage,
+    VivadoResult,
 )
 
 
@@ -52,6 +53,7 @@ def read_build(folder: Path, variants: Sequence[str] = ()) -> BuildReport:
         board=read_if_there(Board, folder / "board.json"),
         resources=resources,
         bitstream=read_if_there(BitstreamResult, folder / "bitstream.json"),
+        vivado=read_if_there(VivadoResult, folder / "vivado.json"),
         written=newest([*(folder / n for n in names), *folder.glob("resources-*.json")]),
     )
 

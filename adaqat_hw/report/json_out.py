@@ -163,7 +163,7 @@ def fifo_json(build: BuildReport | None) -> dict[str, Any] | None:
 
 def _achieved(build: BuildReport | None, cycles: float | None) -> dict[str, Any]:
     """Return the routed design's clock and what it is worth, whether asked for or not."""
-    routed = build.resources.get("nextpnr_pnr") if build else None
+    routed = build.routed if build else None
     fmax = routed.fmax_mhz if routed else None
     return {
         "fmax_mhz": fmax,
@@ -175,6 +175,20 @@ def _achieved(build: BuildReport | None, cycles: float | None) -> dict[str, Any]
 def frames_per_second(cycles: float | None, clock_ns: float | None) -> float | None:
     """Return frames per second; the clock is asked for, not met by place and route."""
     return None if not cycles or clock_ns is None else 1e9 / (cycles * clock_ns)
+
+
+def vivado_json(plan: PlanReport) -> dict[str, Any] | None:
+    """Return what Vivado made of the plan: timing, power, files, and its use of the board."""
+    made = plan.build.vivado if plan.build else None
+    if made is None:
+        return None
+    shares = used(plan, "vivado_impl")
+    return {
+        **made.model_dump(mode="json", exclude={"record", "schema_version"}),
+        "utilisation": {name: shares[name] for name in _NAMES} if shares else None,
+        "over": over(plan, "vivado_impl") if shares else None,
+        "fits_board": fits(plan, "vivado_impl"),
+    }
 
 
 def _plan_json(plan: PlanReport) -> dict[str, Any]:
@@ -194,6 +208,7 @@ def _plan_json(plan: PlanReport) -> dict[str, Any]:
         "utilisation": {name: shares[name] for name in _NAMES} if shares else None,
         "over": over(plan) if shares else None,
         "fits_board": fits(plan),
+        "vivado": vivado_json(plan),
     }
 
 
@@ -218,7 +233,8 @@ def _resources(plan: PlanReport, stage: Stage) -> dict[str, Any]:
     request = plan.build.request if plan.build else None
     head = {"plan": plan.variant, "stage": stage}
     if report is None:
-        empty = dict.fromkeys((*_NAMES, "layers", "layer_sum", "unmatched", "tool", "source"))
+        kept = ("layers", "layer_sum", "total_is_sum", "slack_ns", "fmax_mhz", "unmatched")
+        empty = dict.fromkeys((*_NAMES, *kept, "tool", "source"))
         return {**head, "part": request.part if request else None, **empty}
     return {
         **head,
@@ -233,6 +249,9 @@ def _resources(plan: PlanReport, stage: Stage) -> dict[str, Any]:
             for row in report.layers
         ],
         "layer_sum": report.layer_sum.model_dump(mode="json"),
+        "total_is_sum": report.total_is_sum,
+        "slack_ns": report.slack_ns,
+        "fmax_mhz": report.fmax_mhz,
         "unmatched": list(report.unmatched),
         "tool": f"{report.tool} {report.tool_version}",
         "source": {"file": report.source_file, "sha256": report.source_sha256},
@@ -314,6 +333,7 @@ def build_summary(folder: Path) -> dict[str, Any]:
             _resources(plan, stage) for stage in dict.fromkeys((*STAGES, *build.resources))
         ],
         "bitstream": build.bitstream.model_dump(mode="json") if build.bitstream else None,
+        "vivado": vivado_json(plan),
         "board": build.board.model_dump(mode="json") if build.board else None,
         "utilisation": {name: shares[name] for name in _NAMES} if shares else None,
         "over": over(plan) if shares else None,

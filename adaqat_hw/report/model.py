@@ -24,6 +24,7 @@ from adaqat_hw.schema import (
     SimulationResult,
     Stage,
     TrainResult,
+    VivadoResult,
 )
 
 # The stages that a report always has a row for, in the order of the road.
@@ -45,6 +46,7 @@ class BuildReport:
     board: Board | None = None
     resources: dict[Stage, ResourceReport] = field(default_factory=dict)
     bitstream: BitstreamResult | None = None
+    vivado: VivadoResult | None = None
     written: str | None = None
 
     @property
@@ -66,6 +68,11 @@ class BuildReport:
         report = self.resources.get(stage)
         rows = () if report is None else report.layers
         return next((getattr(r.resources, name) for r in rows if r.layer == layer), None)
+
+    @property
+    def routed(self) -> ResourceReport | None:
+        """What place and route made of the design, whichever tool did it."""
+        return self.resources.get("nextpnr_pnr") or self.resources.get("vivado_impl")
 
     @property
     def free_pass(self) -> SimulationPass | None:

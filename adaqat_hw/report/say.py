@@ -16,7 +16,7 @@ def findings(run: RunReport) -> list[str]:
         known = full is not None and full.accuracy is not None
         return [f"Full precision reaches {percent(full.accuracy, 2)}."] if full and known else []
     said = [_accuracy(run, main), _work(run, main), main.budget.sentence if main.budget else ""]
-    said += [_area(run, main), _timing(main), routed(main), _check(main)]
+    said += [_area(run, main), _timing(main), routed(main), implemented(main), _check(main)]
     return [sentence for sentence in said if sentence]
 
 
@@ -91,7 +91,7 @@ def _timing(main: PlanReport) -> str:
     if build.request is not None:
         fps = frames_per_second(free.cycles_per_frame, build.request.clock_ns)
         text += f": {count(fps)} frames/s at the {build.request.clock_ns:g} ns clock asked for"
-        if build.bitstream is None:
+        if build.routed is None:
             text += ", which no place and route has confirmed"
     return f"{text}."
 
@@ -113,6 +113,31 @@ def routed(main: PlanReport) -> str:
             f"again with --clock-ns {1000 / made.fmax_mhz:.2f} or more"
         )
     return f"{text}. The serial line carries {count(made.line_fps)} frames/s."
+
+
+def implemented(main: PlanReport) -> str:
+    """Say what Vivado's place and route made of the plan; nothing where it has not run."""
+    build = main.build
+    made, report = (build.vivado, build.routed) if build else (None, None)
+    if build is None or made is None or report is None:
+        return ""
+    text = (
+        f"Vivado {made.vivado} places and routes it in {count(report.total.lut)} LUT, "
+        f"{count(report.total.ff)} FF, {count(report.total.dsp)} DSP and "
+        f"{count(report.total.bram_18k)} BRAM 18k ({report.stage})"
+    )
+    if report.fmax_mhz is not None and report.slack_ns is not None:
+        text += (
+            f" and reaches {number(report.fmax_mhz, 4)} MHz "
+            f"(worst slack {report.slack_ns:+.3f} ns at {made.clock_ns:g} ns)"
+        )
+    if made.timing is not None and made.timing.met is False:
+        text += ". TIMING IS MISSED: what was made must not be used at this clock"
+    if made.power is not None:
+        sure = f", confidence {made.power.confidence}" if made.power.confidence else ""
+        text += f"; {made.power.total_w:.2f} W estimated{sure}"
+    bits = [name for name in made.files if name.endswith(".bit")]
+    return f"{text}; bitstream in {build.folder}/{bits[0]}." if bits else f"{text}."
 
 
 def _check(main: PlanReport) -> str:

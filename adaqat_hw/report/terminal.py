@@ -27,7 +27,7 @@ from adaqat_hw.report.fits import FitReport, fit_runs, verdict
 from adaqat_hw.report.folding_table import folding_table, read_folding
 from adaqat_hw.report.model import PlanReport, RunReport
 from adaqat_hw.report.overview import runs_table
-from adaqat_hw.report.say import findings, routed
+from adaqat_hw.report.say import findings, implemented, routed
 from adaqat_hw.report.tables import Cell, Table
 from adaqat_hw.report.text import MISSING, MISSING_IN_WORDS, clean
 
@@ -67,7 +67,7 @@ def render_build(folder: Path) -> Group:
         *_shout(plan),
         _rich(estimate_table(plan, _BRIEF)),
         _rich(simulation_table(plan)),
-        *(Text(clean(line)) for line in (routed(plan),) if line),
+        *(Text(clean(line)) for line in (routed(plan), implemented(plan)) if line),
     ]
     folding = read_folding(folder)
     parts += [_rich(folding_table(folding))] if folding is not None else []

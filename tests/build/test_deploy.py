@@ -24,7 +24,7 @@ def make_graph(elements=3, bits=5, *, nchw=False):
     made = Stream(name="o", dtype=IntType(bits=17, signed=True), folded_shape=(1, 2, 5))
     ends = SoftwareEnds(
         input_scale=0.5, input_dtype=given.dtype, input_narrow=True, input_nchw=nchw,
-        input_shape=(1, 4, 2, elements), output_shape=(1, 10), output_dtype=made.dtype,
+        input_shape=(4, 2, elements), output_shape=(1, 10), output_dtype=made.dtype,
         output_scale=(0.25,), output_bias=tuple(range(10)),
     )  # fmt: skip
     return HardwareGraph(
@@ -78,6 +78,31 @@ def test_the_driver_applies_the_software_ends(driver):
     assert got[0, 2, 0, 1] == 6
     assert got[0, 3, 1, 2] == -15  # narrow
     assert driver.logits(facts, np.full((1, 10), 4))[0].tolist() == [1.0 + k for k in range(10)]
+
+
+def test_the_driver_computes_what_lies_before_the_input_quantizer(driver):
+    """2x - 1, then the sign; a network that flattens first gets its images in their own order."""
+    graph = make_graph(nchw=True)
+    steps = ({"op": "mul", "values": (2.0,)}, {"op": "sub", "values": (1.0,)})
+    sign = IntType(bits=1, signed=False)
+    changes = {"input_steps": steps, "input_bipolar": True, "input_dtype": sign}
+    body = graph.ends.model_dump() | changes | {"input_narrow": False, "input_shape": (8,)}
+    ends = SoftwareEnds(**body)
+    facts = deploy.design_facts(graph.model_copy(update={"ends": ends}))
+    images = np.full((1, 2, 2, 2), 0.1)
+    images[0, 0, 1, 0], images[0, 1, 1, 1] = 0.5, 0.9
+    got = driver.quantize(facts, images)
+    assert got.reshape(-1).tolist() == [0, 0, 1, 0, 0, 0, 0, 1]
+
+
+def test_the_driver_takes_constants_per_channel(driver):
+    graph = make_graph(nchw=True)
+    step = {"op": "add", "values": (1.0, 2.0, 3.0), "shape": (3, 1, 1)}
+    ends = SoftwareEnds(**(graph.ends.model_dump() | {"input_steps": (step,)}))
+    facts = deploy.design_facts(graph.model_copy(update={"ends": ends}))
+    got = driver.quantize(facts, np.zeros((1, 3, 4, 2)))
+    assert got.shape == (1, 4, 2, 3)
+    assert got[0, 3, 1].tolist() == [2, 4, 6]
 
 
 def test_the_wrapper_refuses_what_is_no_module_name():

@@ -5,6 +5,8 @@ import json
 import pytest
 
 from adaqat_hw.report import build_summary, collect, fit_json, to_json
+from adaqat_hw.report.say import findings
+from adaqat_hw.schema import Power, Timing, VivadoResult
 
 
 @pytest.fixture
@@ -53,6 +55,42 @@ def test_resources_hold_every_plan_at_both_stages(body):
         for name in ("lut", "ff", "dsp", "bram_18k"):
             assert row[name] == sum(layer[name] for layer in row["layers"])
         assert [layer["layer"] for layer in row["layers"]] == [p["layer"] for p in body["plan"]]
+
+
+@pytest.mark.parametrize("slack", [0.25, -0.312])
+def test_what_vivado_made_is_told(maker, slack):
+    """Timing, power and use of the board; a miss is a warning and a gap, never hidden."""
+    maker.train("learned", 0.97)
+    maker.export("learned")
+    folder = maker.build("learned", goal="bitfile")
+    placed = maker.resources("learned", "vivado_impl").model_copy(
+        update={"slack_ns": slack, "fmax_mhz": 1000 / (10 - slack)}
+    )
+    placed.write(folder / "resources-vivado_impl.json")
+    timing = Timing(
+        wns_ns=slack, tns_ns=0, whs_ns=0.1, ths_ns=0, failing_endpoints=0, met=slack >= 0
+    )
+    VivadoResult(
+        goal="bitfile", part="xc7z020clg400-1", clock_ns=10, vivado="2022.2", timing=timing,
+        power=Power(total_w=1.25, dynamic_w=1, static_w=0.25, confidence="Low"),
+        files=("deploy/accelerator.bit",) if slack >= 0 else (),
+    ).write(folder / "vivado.json")  # fmt: skip
+    report = collect(maker.run.root)
+    body = to_json([report])
+    assert body["throughput"]["slack_ns"] == slack
+    assert body["throughput"]["fmax_mhz"] == pytest.approx(1000 / (10 - slack))
+    made = body["plans"][0]["vivado"]
+    assert made["power"]["total_w"] == 1.25
+    assert made["fits_board"] is True
+    assert made["utilisation"]["lut"] == pytest.approx(placed.total.lut / 53200)
+    (said,) = (line for line in findings(report) if line.startswith("Vivado 2022.2 places"))
+    assert f"worst slack {slack:+.3f} ns at 10 ns" in said
+    assert "1.25 W estimated, confidence Low" in said
+    missed = slack < 0
+    assert ("TIMING IS MISSED" in said) is missed
+    assert ("bitstream in" in said) is not missed
+    assert any("timing is NOT MET" in line for line in body["warnings"]) is missed
+    assert any("goal bitfile is not reached" in line for line in body["missing"]) is missed
 
 
 def test_what_is_not_reported_is_null(maker):
