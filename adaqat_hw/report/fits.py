@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from adaqat_hw.cost import CostFit, FitOutcome, LayerFeatures, fit_cost, layer_features
 from adaqat_hw.errors import ConfigError
-from adaqat_hw.report.model import RunReport
+from adaqat_hw.report.model import PlanReport, RunReport
 from adaqat_hw.schema import MvauImpl, Stage
 
 FIT_STAGE: Stage = "yosys_synth"
@@ -78,6 +79,7 @@ def fit_runs(runs: Sequence[RunReport]) -> FitReport:
     """
     points: list[Point] = []
     left_out: list[str] = []
+    family = _family(runs)
     for run in runs:
         for plan in run.quantized:
             name = f"{run.name} / {plan.variant}" if len(runs) > 1 else plan.variant
@@ -86,6 +88,9 @@ def fit_runs(runs: Sequence[RunReport]) -> FitReport:
                 continue
             if FIT_STAGE not in plan.build.resources:
                 left_out.append(f"{name}: not synthesized")
+                continue
+            if (other := _family_of(plan)) != family:
+                left_out.append(f"{name}: synthesized for {other}, most others for {family}")
                 continue
             try:
                 rows = layer_features(plan.build.graph, plan.plan)
@@ -99,6 +104,20 @@ def fit_runs(runs: Sequence[RunReport]) -> FitReport:
     present = {point.features.impl for point in points}
     fits = [_fit(points, *wanted) for wanted in _WANTED if wanted[1] in present]
     return FitReport(tuple(points), tuple(fits), tuple(left_out))
+
+
+def _family(runs: Sequence[RunReport]) -> str | None:
+    """Return the family that most plans are synthesized for; their LUTs alone compare."""
+    built = [plan for run in runs for plan in run.quantized if plan.build is not None]
+    counts = Counter(
+        _family_of(plan) for plan in built if plan.build and FIT_STAGE in plan.build.resources
+    )
+    return counts.most_common(1)[0][0] if counts else None
+
+
+def _family_of(plan: PlanReport) -> str | None:
+    board = plan.build.board if plan.build else None
+    return board.yosys_family if board else None
 
 
 def _fit(points: Sequence[Point], target: str, impl: MvauImpl, features: tuple[str, ...]) -> Fit:

@@ -197,6 +197,16 @@ def test_a_line_carried_by_one_point_is_called_that(full_run):
     assert "one point carries the line" in body["verdict"][0]
 
 
+def test_luts_of_two_families_are_never_one_line(full_run):
+    (path,) = full_run.glob("build/w4a4-*/board.json")
+    board = json.loads(path.read_text())
+    path.write_text(json.dumps(board | {"yosys_family": "ecp5"}))
+    body = fit_json([collect(full_run)])
+    assert "w4a4" not in {point["plan"] for point in body["points"]}
+    assert body["points"]
+    assert body["left_out"] == ["w4a4: synthesized for ecp5, most others for xc7"]
+
+
 def test_dsp_builds_get_their_own_fits(make_maker, tmp_path):
     body = fit_json([collect(make_maker(tmp_path, impl="dsp").all())])
     assert [(f["target"], f["impl"]) for f in body["fits"]] == [("lut", "dsp"), ("dsp", "dsp")]
