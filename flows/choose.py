@@ -56,7 +56,9 @@ def choose_all(state: FlowState) -> None:
     from qonnx.custom_op.registry import getCustomOp
 
     request, model = state.request, state.model
-    known = {x.name for x in state.layers}
+    nodes = [n for n in model.graph.node if base_op(n.op_type) in WEIGHTED_OPS]
+    # Beside the network's own layers, those that the flow made: shortcuts without parameters.
+    known = {x.name for x in state.layers} | {x for n in nodes if (x := state.layer_of.get(n.name))}
     problems = [
         f"The request sets impl_per_layer of {name!r}, which is no layer; there are "
         f"{sorted(known)!r}."

@@ -207,12 +207,13 @@ def test_ties_of_sums_round_to_even_as_quantizers_do(residual):
 
 
 def test_a_shortcut_without_parameters_is_a_layer_of_zeros_and_ones(finn, make_request, tmp_path):
-    built = Built(tmp_path, make_request, "parameterless", goal="estimate")
+    asked = {"shortcut0": "lut"}
+    built = Built(tmp_path, make_request, "parameterless", goal="estimate", impl_per_layer=asked)
     assert [n.layer for n in nodes_of(built, "MVAU")] == ["stem", "shortcut0", "conv", "fc"]
     shortcut = nodes_of(built, "MVAU")[1]
     weights = built.parameters[shortcut.parameters["weights"]]
     assert np.array_equal(weights, np.pad(np.eye(4, dtype=int), ((0, 0), (1, 1))))
-    assert shortcut.impl == "lut"
+    assert (shortcut.impl, shortcut.impl_reason) == ("lut", "asked for")
     model = IntegerModel(built.graph, built.parameters)
     assert np.array_equal(model.run(built.golden["inputs"]), built.golden["outputs"])
 
