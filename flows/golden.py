@@ -193,6 +193,7 @@ def _check_real(state: FlowState, found: NDArray[np.float64], real: RealFrames) 
         "frames_outside": len(outside),
         "explained_by_rounding_ties": len(ties),
         "explained_layer_by_layer": len(by_layers),
+        "golden_logits_far_from_both": len(far),
         "max_relative_deviation": float(np.max(deviation)),
         "argmax_agreement": float(np.mean(found.argmax(axis=1) == expected.argmax(axis=1))),
     }

@@ -57,8 +57,8 @@ def synthesize_design(
     beside = whole is True or (whole is None and len(graph.nodes) <= FEW_NODES)
     # The whole design takes longest, so it goes first.
     results = _run([one, *parts] if beside else parts, note)
-    lut = sum(results[job.name].resources.lut or 0 for job in parts)
-    if whole is None and not beside and lut <= FEW_LUTS:
+    lut = add_resources(results[job.name].resources for job in parts).lut
+    if whole is None and not beside and lut is not None and lut <= FEW_LUTS:
         results |= _run([one], note)
     _write_cells(folder / CELLS, results)
     report = _report(graph, design, results, variant, board.part, folder / CELLS)

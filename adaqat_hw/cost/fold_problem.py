@@ -174,7 +174,10 @@ def _stream(
 
 
 def _counts(resources: Resources) -> tuple[float, ...]:
-    return tuple(float(getattr(resources, name) or 0) for name in COUNTED)
+    values = [getattr(resources, name) for name in COUNTED]
+    if None in values:
+        raise NotMeasured(f"The cost model gives no {COUNTED[values.index(None)]!r} for a node.")
+    return tuple(map(float, values))
 
 
 def share(counts: Counts, board: Counts) -> float:
