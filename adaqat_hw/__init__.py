@@ -18,7 +18,7 @@ _PUBLIC = {
     "bitops": "cost",
     "BitWidthPlan": "schema",
     "Board": "schema",
-    "build_stages": "build",
+    "build_stages": "compile",
     "BuildConfig": "schema",
     "BuildRequest": "schema",
     "BuildResult": "schema",

@@ -29,10 +29,10 @@ from typing import Any
 import numpy as np
 
 from adaqat_hw import boards
-from adaqat_hw.build import request_from_file
-from adaqat_hw.build.flow import run_flow
-from adaqat_hw.build.fold import narrow_weights
-from adaqat_hw.build.simulate import load_arrays
+from adaqat_hw.compile import request_from_file
+from adaqat_hw.compile.flow import run_flow
+from adaqat_hw.compile.fold import narrow_weights
+from adaqat_hw.compile.simulate import load_arrays
 from adaqat_hw.cost.folding import candidates, divisors, edges
 from adaqat_hw.cost.hardware_cost import cost_model_path, fit_cost_model, load_cost_model
 from adaqat_hw.cost.hardware_features import kind_of, node_facts

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from onnx import helper
 
-from flow_state import FlowError, FlowState, Refused
-from network import as_bits, constant_of
+from flows.flow_state import FlowError, FlowState, Refused
+from flows.network import as_bits, constant_of
 
 # A threshold that is met exactly leads to the upper level, whereas quantizers round to even.
 INCLUSIVE = "inclusive"

@@ -6,10 +6,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import workarounds
-from flow_state import FlowError, FlowState
-from layers import base_op, map_layers
-from support import GENERATOR
+from flows import workarounds
+from flows.flow_state import FlowError, FlowState
+from flows.layers import base_op, map_layers
+from flows.support import GENERATOR
 
 _SUFFIXES = (".v", ".sv", ".vh", ".svh", ".dat")
 

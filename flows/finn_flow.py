@@ -49,9 +49,9 @@ def _run(request: BuildRequest, folder: Path, report: Callable[[dict[str, Any]],
     step = "start"
     facts: dict[str, Any] = {"request_digest": request.digest()}
     try:
-        import record
-        from flow_state import FlowState
-        from steps import perform, steps_of
+        from flows import record
+        from flows.flow_state import FlowState
+        from flows.steps import perform, steps_of
 
         steps = steps_of(request)
         index, total = 0, len(steps)

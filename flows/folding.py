@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from flow_state import FlowState, Refused
-from layers import base_op
+from flows.flow_state import FlowState, Refused
+from flows.layers import base_op
 
 _FOLDS = ("PE", "SIMD")
 # PE or SIMD of an op must divide the attribute named here (its product where it has several).

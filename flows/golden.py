@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import layerwise
 from adaqat_hw.schema import GOLDEN_FRAMES, SoftwareEnds, sha256_file, write_atomic
-from ends import dtype_range, logits, quantize_inputs, raw_values
-from flow_state import FlowError, FlowState, Refused
-from record import GOLDEN_FILE, save_arrays
-from ties import WAYS, nudged_logits
+from flows import layerwise
+from flows.flow_state import FlowError, FlowState, Refused
+from flows.host_interface import dtype_range, logits, quantize_inputs, raw_values
+from flows.record import GOLDEN_FILE, save_arrays
+from flows.rounding_ties import WAYS, nudged_logits
 
 MAX_REAL = GOLDEN_FRAMES
 RANDOM_FRAMES = 16

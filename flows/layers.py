@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flow_state import FlowState, MacLayer
-from network import signature
+from flows.flow_state import FlowState, MacLayer
+from flows.network import signature
 
 WEIGHTED_OPS = ("MVAU", "VVAU")
 _OWNED_BY_CONSUMER = (

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ends import dtype_range
-from flow_state import FlowState
-from network import constant_of
+from flows.flow_state import FlowState
+from flows.host_interface import dtype_range
+from flows.network import constant_of
 
 # In levels. Float32 errs by some ten-millionths of the largest value: with 255 levels, by this.
 NEAR_A_TIE = 1e-3

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import helper
 
-from flow_state import InputQuantizer, MacLayer, Refused
+from flows.flow_state import InputQuantizer, MacLayer, Refused
 
 MAC_OPS = ("Conv", "MatMul", "Gemm")
 _QUANT_OPS = ("Quant", "IntQuant")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from onnx import helper
 
-from flow_state import FlowState
+from flows.flow_state import FlowState
 
 
 def normalise(state: FlowState) -> None:

@@ -19,10 +19,10 @@ from adaqat_hw.schema import (
     Stream,
     sha256_file,
 )
-from codegen import generator_of
-from ends import int_type
-from flow_state import FlowError, FlowState
-from layers import WEIGHTED_OPS, base_op
+from flows.codegen import generator_of
+from flows.flow_state import FlowError, FlowState
+from flows.host_interface import int_type
+from flows.layers import WEIGHTED_OPS, base_op
 
 GRAPH_FILE, PARAMETERS_FILE, GOLDEN_FILE = "hardware.json", "params.npz", "golden.npz"
 _NOT_HARDWARE = (

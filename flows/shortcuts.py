@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import helper
 
-from flow_state import FlowState
+from flows.flow_state import FlowState
 
 _BITS = 2  # of the weights 0 and 1, with a sign
 

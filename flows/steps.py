@@ -9,25 +9,27 @@ from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
-import adopt
-import bipolar
-import choose
-import codegen
-import ends
-import folding
-import golden
-import network
-import pools
-import record
-import shortcuts
-import streamline as streamlining
-import support
-import ties
-import workarounds
 from adaqat_hw.schema import BuildRequest, sha256_file, write_atomic
-from flow_state import FlowError, FlowState, Refused
-from layers import base_op, map_layers
-from verify import Comparison, choose_frames, verify
+from flows import (
+    bipolar,
+    codegen,
+    folding,
+    golden,
+    host_interface,
+    network,
+    normalize_qonnx,
+    pools,
+    record,
+    rounding_ties,
+    select_implementation,
+    shortcuts,
+    support,
+    workarounds,
+)
+from flows import streamline as streamlining
+from flows.flow_state import FlowError, FlowState, Refused
+from flows.layers import base_op, map_layers
+from flows.verify import Comparison, choose_frames, verify
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ def steps_of(request: BuildRequest) -> list[Step]:
         Step("tidy_up", _finn_step("step_tidy_up"), "logits"),
         Step("normalise_pools", pools.normalise, "logits"),
         Step("streamline", streamlining.streamline, "logits"),
-        Step("round_thresholds", ties.round_thresholds, "logits"),
+        Step("round_thresholds", rounding_ties.round_thresholds, "logits"),
         Step("cut_ends", _cut_ends, "logits"),
         Step("convert_to_hw", _convert, "integers"),
         Step(
@@ -106,11 +108,11 @@ def _load(state: FlowState) -> None:
 
 def _adopt(state: FlowState) -> None:
     """Bring the file into the form that the next steps take, and cut off what is the host's."""
-    adopt.fold_constants(state)
-    adopt.cut_softmax(state)
-    adopt.quantize_declared_input(state)
+    normalize_qonnx.fold_constants(state)
+    normalize_qonnx.cut_softmax(state)
+    normalize_qonnx.quantize_declared_input(state)
     state.file_model = deepcopy(state.model)
-    adopt.cut_affine(state)
+    normalize_qonnx.cut_affine(state)
     state.quantizer = network.input_quantizer(state.model, state.input_name)
     bipolar.write_as_integers(state)
     shortcuts.as_convolutions(state)
@@ -145,7 +147,7 @@ def _finn_step(name: str) -> Callable[[FlowState], None]:
 
 
 def _cut_ends(state: FlowState) -> None:
-    ends.cut_ends(state)
+    host_interface.cut_ends(state)
     state.integer_model = deepcopy(state.model)
 
 
@@ -159,7 +161,7 @@ def _convert(state: FlowState) -> None:
 
 def _choose(state: FlowState) -> None:
     map_layers(state)
-    choose.choose_all(state)
+    select_implementation.choose_all(state)
 
 
 def _specialize(state: FlowState) -> None:

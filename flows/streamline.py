@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flow_state import FlowError, FlowState
+from flows.flow_state import FlowError, FlowState
 
 # Each round lets scales pass one more join; far more than the residual blocks of any network.
 _MAX_ROUNDS = 100
@@ -49,7 +49,7 @@ def _scale_moves() -> tuple[Any, ...]:
     from qonnx.transformation.batchnorm_to_affine import BatchNormToAffine
     from qonnx.transformation.general import ConvertDivToMul, ConvertSubToAdd
 
-    from moves import MoveScalarAddPastMaxPool
+    from flows.streamline_transforms import MoveScalarAddPastMaxPool
 
     return (
         ConvertSubToAdd(),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
-from flow_state import FlowState
-from layers import WEIGHTED_OPS, base_op, map_layers, nearest_layer
+from flows.flow_state import FlowState
+from flows.layers import WEIGHTED_OPS, base_op, map_layers, nearest_layer
 
 # FINN generates the RTL of "finn" nodes; those of "adaqat" are modules of hw/rtl. An MVAU is
 # either, as chosen for it.

@@ -10,13 +10,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-import layerwise
-from adopt import apply_steps
-from ends import dtype_range, logits, quantize_inputs, raw_values
-from flow_state import FlowError, FlowState
-from golden import RELATIVE_TOLERANCE, read_real, run
-from layers import base_op
-from ties import WAYS, nudged_logits
+from flows import layerwise
+from flows.flow_state import FlowError, FlowState
+from flows.golden import RELATIVE_TOLERANCE, read_real, run
+from flows.host_interface import dtype_range, logits, quantize_inputs, raw_values
+from flows.layers import base_op
+from flows.normalize_qonnx import apply_steps
+from flows.rounding_ties import WAYS, nudged_logits
 
 # "logits": equal to the file's logits but for rounding ties; "integers": equal to the integers
 # of the step before; "no": the step leaves the graph as it is.

@@ -177,7 +177,7 @@ def env_create(
     ] = None,
 ) -> None:
     """Make the FINN environment (finn-plus and what it needs), or finish a broken one."""
-    from adaqat_hw.build.finn_env import create, status
+    from adaqat_hw.compile.finn_env import create, status
 
     target = folder or tools.finn_environment()
     progress = Progress()
@@ -195,7 +195,7 @@ def env_create(
 @env_app.command("status")
 def env_status(as_json: AsJson = False) -> None:
     """Say whether the FINN environment is there and whole."""
-    from adaqat_hw.build.finn_env import status
+    from adaqat_hw.compile.finn_env import status
 
     found = status(tools.finn_environment())
     if as_json:

@@ -291,7 +291,7 @@ def _layer_impl(item: str, impls: tuple[ImplChoice, ...]) -> tuple[str, ImplChoi
 def _build_file(
     model: Path, board: Any, config: BuildConfig, runs: Path, progress: Progress, target: Any
 ) -> Path:
-    from adaqat_hw.build import build_stages, request_from_file
+    from adaqat_hw.compile import build_stages, request_from_file
     from adaqat_hw.qonnx_file import load_qonnx
 
     load_qonnx(model)

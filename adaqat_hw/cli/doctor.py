@@ -69,7 +69,7 @@ def _program(name: str, find: Callable[[], Path], stage: str) -> Check:
 
 
 def _finn() -> Check:
-    from adaqat_hw.build.finn_env import status
+    from adaqat_hw.compile.finn_env import status
 
     found = status(tools.finn_environment())
     version = found.versions.get("finn-plus")
@@ -100,7 +100,7 @@ def _ecp5_program(name: str, find: Callable[[], Path], wheel: str | None) -> Che
 
 def _engine() -> Check:
     """Look for a container engine that answers, and for the image that a build would use."""
-    from adaqat_hw.build import docker_env
+    from adaqat_hw.compile import docker_env
 
     name, stage = "container engine", "--env docker (optional)"
     try:
@@ -118,8 +118,8 @@ def _engine() -> Check:
 
 def _vivado() -> Check:
     """Look for a Vivado where a local build would: ADAQAT_VIVADO, XILINX_VIVADO, then PATH."""
-    from adaqat_hw.build.environment import local_vivado
-    from adaqat_hw.build.vivado import VERSIONS, version_in
+    from adaqat_hw.compile.environment import local_vivado
+    from adaqat_hw.compile.vivado import VERSIONS, version_in
 
     stage = "ip, ooc_synth, bitfile (optional)"
     try:

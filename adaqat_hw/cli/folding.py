@@ -63,9 +63,9 @@ def fold_request(
     Raises:
         ConfigError: the target cannot be met.
     """
-    from adaqat_hw.build import build_stages
-    from adaqat_hw.build.fold import FOLDING_FILE, fold_build, folded, unfolded
     from adaqat_hw.cli.stages import run_build
+    from adaqat_hw.compile import build_stages
+    from adaqat_hw.compile.fold import FOLDING_FILE, fold_build, folded, unfolded
     from adaqat_hw.cost.hardware_cost import load_cost_model
 
     try:

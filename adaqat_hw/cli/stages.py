@@ -206,7 +206,7 @@ def ensure_build(
     target: FoldingTarget | None = None,
 ) -> Path:
     """Build one exported variant for a board, folded to a target; return the build's folder."""
-    from adaqat_hw.build import build_stages, request_from_artifact
+    from adaqat_hw.compile import build_stages, request_from_artifact
 
     artifact = QonnxArtifact.read(run.export(variant) / "artifact.json")
     request = request_from_artifact(run.export(variant), artifact, board, config)

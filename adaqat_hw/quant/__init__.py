@@ -12,9 +12,9 @@ from adaqat_hw.quant.controller import (
     Width,
 )
 from adaqat_hw.quant.hardware_loss import CostTerm, layer_cost, network_cost
+from adaqat_hw.quant.matmul import MatMul
 from adaqat_hw.quant.network import QuantizedNetwork, quantize
 from adaqat_hw.quant.plan_text import format_plan
-from adaqat_hw.quant.products import MatMul
 from adaqat_hw.quant.quantizers import BitWidth
 from adaqat_hw.quant.trace import network_spec
 

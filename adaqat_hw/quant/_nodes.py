@@ -10,7 +10,7 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from adaqat_hw.errors import ConfigError
-from adaqat_hw.quant.products import MatMul
+from adaqat_hw.quant.matmul import MatMul
 
 # constant: a parameter, an integer input, or computed from these alone; never quantized.
 # float: stays float and is quantized where a layer reads it.

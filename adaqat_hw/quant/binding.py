@@ -14,13 +14,13 @@ from adaqat_hw.quant.allocate import allocate
 from adaqat_hw.quant.batchnorm import probing
 from adaqat_hw.quant.budget import Budget, BudgetOutcome
 from adaqat_hw.quant.controller import AdaQatController
-from adaqat_hw.quant.drive import LambdaDrive
+from adaqat_hw.quant.cost_terms import drive_to_budget, prices
 from adaqat_hw.quant.groups import group
 from adaqat_hw.quant.hardware_loss import HardCost, total_cost
+from adaqat_hw.quant.lambda_controller import LambdaController
 from adaqat_hw.quant.network import QuantizedNetwork
-from adaqat_hw.quant.prices import drive_to_budget, prices
+from adaqat_hw.quant.probe_scheduler import ProbeScheduler
 from adaqat_hw.quant.quantizers import BitWidth
-from adaqat_hw.quant.turns import Turns
 from adaqat_hw.quant.widths import StepEvents, Width
 from adaqat_hw.schema import AdaqatConfig
 from adaqat_hw.schema.config import parse_bits
@@ -46,9 +46,9 @@ class Binding:
         groups: Mapping[str, tuple[BitWidth, ...]],
         *,
         bitops: HardCost,
-        turns: Turns,
+        turns: ProbeScheduler,
         budget: Budget | None = None,
-        drive: LambdaDrive | None = None,
+        drive: LambdaController | None = None,
     ) -> None:
         self.network = network
         self.controller = controller
@@ -235,7 +235,7 @@ def bind(network: QuantizedNetwork, config: AdaqatConfig) -> Binding:
         controller,
         groups,
         bitops=total_cost(priced.terms),
-        turns=Turns(controller.widths, config.probe_every, config.probes_per_step),
+        turns=ProbeScheduler(controller.widths, config.probe_every, config.probes_per_step),
         budget=priced.budget,
         drive=drive_to_budget(priced, controller, network.spec.name),
     )

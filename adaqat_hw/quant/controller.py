@@ -26,7 +26,7 @@ from typing import Any, Literal
 
 from adaqat_hw.errors import ConfigError, StageFailed
 from adaqat_hw.quant.hardware_loss import HardCost
-from adaqat_hw.quant.marginals import Marginals
+from adaqat_hw.quant.sensitivity import SensitivityTracker
 from adaqat_hw.quant.widths import Flip, Freeze, Gradient, StepEvents, Width
 
 __all__ = ["AdaQatController", "Flip", "Freeze", "Gradient", "StepEvents", "Width"]
@@ -113,7 +113,7 @@ class AdaQatController:
         self.freeze = freeze
         self.freeze_oscillating = freeze_oscillating
         self.max_move = math.inf if max_move is None else max_move
-        self.marginals = Marginals(self.widths)
+        self.marginals = SensitivityTracker(self.widths)
         self._steps = 0
         self._states = {
             name: _State(float(w.initial), math.ceil(w.initial)) for name, w in self.widths.items()

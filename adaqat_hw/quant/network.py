@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 
 from adaqat_hw.errors import ConfigError
 from adaqat_hw.quant._nodes import operands
-from adaqat_hw.quant._sites import INPUT_QUANT, ActSite
+from adaqat_hw.quant._quantizer_placement import INPUT_QUANT, ActSite
 from adaqat_hw.quant.quantizers import (
     BitWidth,
     arm_export,

@@ -20,8 +20,8 @@ from adaqat_hw.quant._nodes import (
     takes_indices,
     yields_tensor,
 )
-from adaqat_hw.quant._sites import ActSite, free_name, place
-from adaqat_hw.quant.products import MatMul
+from adaqat_hw.quant._quantizer_placement import ActSite, free_name, place
+from adaqat_hw.quant.matmul import MatMul
 from adaqat_hw.schema import NetworkSpec
 
 _BATCH = 2  # more than one, so that a network that mixes samples gives itself away

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from adaqat_hw.report.downsample import envelope
+from adaqat_hw.report.figure_canvas import WIDE, Figure, FigureCanvas, plain_axis
 from adaqat_hw.report.history import Series
 from adaqat_hw.report.model import LEARNED, PlanReport, RunReport
-from adaqat_hw.report.sheet import WIDE, Figure, Sheet, plain_axis
 from adaqat_hw.report.svg import INK, MUTED, SERIES, style
 from adaqat_hw.report.text import clean, number, short
-from adaqat_hw.report.thin import envelope
 
 _DASHED: Any = {"color": INK, "lw": 1, "ls": (0, (4, 3))}
 
@@ -27,8 +27,8 @@ def learning(run: RunReport) -> Figure | None:
     if not panels:
         return None
     with style("learning"):
-        sheet = Sheet(WIDE, 3.0, len(panels))
-        for axis, (label, listed, scale) in zip(sheet.axes, panels, strict=True):
+        canvas = FigureCanvas(WIDE, 3.0, len(panels))
+        for axis, (label, listed, scale) in zip(canvas.axes, panels, strict=True):
             for plan, series in listed:
                 index = run.plans.index(plan)
                 colour = SERIES[index % len(SERIES)]
@@ -41,15 +41,15 @@ def learning(run: RunReport) -> Figure | None:
                     lw=2 if plan.variant == LEARNED else 1.3,
                     label=clean(plan.variant).lstrip("_") or "?",
                 )[0]
-                sheet.tip(line, f"{plan.variant}: {number(values[-1], 4)} at the end")
+                canvas.tip(line, f"{plan.variant}: {number(values[-1], 4)} at the end")
             axis.set(title=label, xlabel="training step")
             plain_axis(axis.xaxis, 5)
-        sheet.axes[-1].legend(loc="lower right", handlelength=1.2)
+        canvas.axes[-1].legend(loc="lower right", handlelength=1.2)
         caption = (
             "Training loss and test accuracy. The accuracy in the tables is that of the end; where "
             "widths froze only there, it is measured after batch-norm recalibration."
         )
-        return Figure("learning", caption, sheet.svg())
+        return Figure("learning", caption, canvas.svg())
 
 
 def steering(plan: PlanReport) -> Figure | None:
@@ -67,34 +67,34 @@ def steering(plan: PlanReport) -> Figure | None:
     if not panels:
         return None
     with style("steering"):
-        sheet = Sheet(WIDE, 2.7, len(panels))
-        for axis, (label, series, budget), colour in zip(sheet.axes, panels, SERIES, strict=False):
-            _course(sheet, axis, label, series, colour)
+        canvas = FigureCanvas(WIDE, 2.7, len(panels))
+        for axis, (label, series, budget), colour in zip(canvas.axes, panels, SERIES, strict=False):
+            _course(canvas, axis, label, series, colour)
             if series is h.hard_loss and h.target.steps:
                 line = axis.plot(*envelope(h.target.steps, h.target.values, 240), **_DASHED)[0]
-                sheet.tip(line, "target of the hard loss on the way to the budget")
+                canvas.tip(line, "target of the hard loss on the way to the budget")
             if budget is not None:
-                _budget_line(sheet, axis, budget)
+                _budget_line(canvas, axis, budget)
         named = [label for label, *_ in panels]
         caption = f"What the controller steers by, over training steps: {', '.join(named)}."
         if asked is not None:
             caption += " Dashed: the budget, and the target that leads to it."
-        return Figure("steering", caption, sheet.svg())
+        return Figure("steering", caption, canvas.svg())
 
 
-def _course(sheet: Sheet, axis: Any, label: str, series: Series, colour: str) -> None:
+def _course(canvas: FigureCanvas, axis: Any, label: str, series: Series, colour: str) -> None:
     steps, values = envelope(series.steps, series.values, 240)
     line = axis.plot(steps, values, color=colour, drawstyle="steps-post")[0]
-    sheet.tip(line, f"{label}: {number(values[-1], 4)} at the end")
+    canvas.tip(line, f"{label}: {number(values[-1], 4)} at the end")
     axis.set(title=label, xlabel="training step")
     axis.set_ylim(bottom=0, top=1.12 * max([*values, 1e-12]))
     plain_axis(axis.xaxis, 4)
     plain_axis(axis.yaxis, 5)
 
 
-def _budget_line(sheet: Sheet, axis: Any, budget: float) -> None:
+def _budget_line(canvas: FigureCanvas, axis: Any, budget: float) -> None:
     line = axis.axhline(budget, **_DASHED)
-    sheet.tip(line, f"budget {number(budget, 10)}")
+    canvas.tip(line, f"budget {number(budget, 10)}")
     axis.set_ylim(top=max(axis.get_ylim()[1], 1.12 * budget))
     axis.annotate(
         f"budget {short(budget)}",

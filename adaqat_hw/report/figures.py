@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from adaqat_hw.report.content import ESTIMATE, SYNTH
+from adaqat_hw.report.figure_canvas import WIDE, Figure, FigureCanvas, layer_ticks, legend, room
 from adaqat_hw.report.fits import FIT_STAGE, FitReport, Point
 from adaqat_hw.report.model import FLOAT, LEARNED, STAGES, PlanReport, RunReport
-from adaqat_hw.report.sheet import WIDE, Figure, Sheet, layer_ticks, legend, room
 from adaqat_hw.report.svg import INK, MUTED, SERIES, style
 from adaqat_hw.report.text import clean, count, percent, short
 
@@ -30,9 +30,9 @@ def accuracy_cost(runs: Sequence[RunReport]) -> Figure | None:
         return None
     several = len(runs) > 1
     with style("accuracy-cost"):
-        sheet = Sheet(WIDE, 3.4, len(panels), sharey=True)
+        canvas = FigureCanvas(WIDE, 3.4, len(panels), sharey=True)
         floats = [f.accuracy for r in runs if (f := r.plan(FLOAT)) and f.accuracy is not None]
-        for axis, (label, listed) in zip(sheet.axes, panels, strict=True):
+        for axis, (label, listed) in zip(canvas.axes, panels, strict=True):
             for run, plan, cost in listed:
                 assert plan.accuracy is not None
                 name = f"{run.name} / {plan.variant}" if several else plan.variant
@@ -41,7 +41,7 @@ def accuracy_cost(runs: Sequence[RunReport]) -> Figure | None:
                 mark = axis.plot(
                     [cost], [100 * plan.accuracy], "D" if learned else "o", color=colour, ms=8
                 )
-                sheet.tip(mark[0], f"{name}: {percent(plan.accuracy, 2)}, {count(cost)} {label}")
+                canvas.tip(mark[0], f"{name}: {percent(plan.accuracy, 2)}, {count(cost)} {label}")
                 if several:
                     continue
                 axis.annotate(
@@ -68,13 +68,13 @@ def accuracy_cost(runs: Sequence[RunReport]) -> Figure | None:
             axis.set(xscale="log", xlabel=label)
             _plain_log(axis.xaxis)
             axis.margins(x=0.22, y=0.22)
-        sheet.axes[0].set_ylabel("top-1, test split (%)")
+        canvas.axes[0].set_ylabel("top-1, test split (%)")
         if several:
             names = [(run.name, SERIES[i % len(SERIES)]) for i, run in enumerate(runs)]
-            legend(sheet.axes[-1], names[:6])
+            legend(canvas.axes[-1], names[:6])
         caption = f"Accuracy against {' and against '.join(label for label, _ in panels)}."
         caption += " A diamond is the learned plan, a dot any other." if several else ""
-        return Figure("accuracy-cost", caption, sheet.svg())
+        return Figure("accuracy-cost", caption, canvas.svg())
 
 
 def _lut(plan: PlanReport) -> int | None:
@@ -96,14 +96,14 @@ def widths(plan: PlanReport) -> Figure | None:
         return None
     crowded = len(rows) > 24
     with style("widths"):
-        sheet = Sheet(WIDE, 3.4 if crowded else 2.6)
-        axis = sheet.axes[0]
+        canvas = FigureCanvas(WIDE, 3.4 if crowded else 2.6)
+        axis = canvas.axes[0]
         for i, row in enumerate(rows):
             second = 0 if row.weight_bits is not None else 2
             pairs = ((-0.2, row.second_bits, second), (0.2, row.act_bits, 1))
             for offset, bits, kind in pairs:
                 bar = axis.bar(i + offset, bits, 0.36, color=SERIES[kind])[0]
-                sheet.tip(bar, f"{row.layer}: {_OPERANDS[kind]} {bits} bits")
+                canvas.tip(bar, f"{row.layer}: {_OPERANDS[kind]} {bits} bits")
                 size = 5 if len(rows) > 40 else 6.5 if crowded else 8.5
                 axis.text(
                     i + offset, bits, f"{bits}", ha="center", va="bottom", fontsize=size, color=INK
@@ -114,7 +114,7 @@ def widths(plan: PlanReport) -> Figure | None:
         axis.grid(False, axis="x")
         products = any(row.weight_bits is None for row in rows)
         legend(axis, [(_OPERANDS[i], SERIES[i]) for i in ((0, 1, 2) if products else (0, 1))])
-        return Figure("widths", f"Bit-widths of {plan.variant}, layer by layer.", sheet.svg())
+        return Figure("widths", f"Bit-widths of {plan.variant}, layer by layer.", canvas.svg())
 
 
 def fit_figure(report: FitReport) -> Figure | None:
@@ -127,10 +127,10 @@ def fit_figure(report: FitReport) -> Figure | None:
     if not with_values:
         return None
     with style("fit"):
-        sheet = Sheet(WIDE, 3.8, len(with_values))
+        canvas = FigureCanvas(WIDE, 3.8, len(with_values))
         names = list(dict.fromkeys((p.run, p.plan) for p in report.points))
         several = len({run for run, _ in names}) > 1
-        for axis, (target, get) in zip(sheet.axes, with_values, strict=True):
+        for axis, (target, get) in zip(canvas.axes, with_values, strict=True):
             for i, key in enumerate(names):
                 rows = [p for p in report.points if (p.run, p.plan) == key and get(p) is not None]
                 label = " / ".join(key) if several else key[1]
@@ -145,7 +145,7 @@ def fit_figure(report: FitReport) -> Figure | None:
                         label=clean(label).lstrip("_") if j == 0 else "_",
                     )[0]
                     f = p.features
-                    sheet.tip(
+                    canvas.tip(
                         mark,
                         f"{label} / {f.layer}: W{f.weight_bits} A{f.act_bits}, PE {f.pe} SIMD "
                         f"{f.simd}, {count(f.bitops_per_cycle)} bit-ops per cycle, "
@@ -157,12 +157,12 @@ def fit_figure(report: FitReport) -> Figure | None:
             axis.set_xlim(left=0)
             _plain(axis)
         if len(names) <= 10:
-            sheet.axes[0].legend(loc="upper left", handletextpad=0.2)
+            canvas.axes[0].legend(loc="upper left", handletextpad=0.2)
         caption = (
             "Area of every compute layer of every plan against its bit-operations per cycle "
             "(round: MVAU in LUTs, square: in DSPs)."
         )
-        return Figure("fit", caption, sheet.svg())
+        return Figure("fit", caption, canvas.svg())
 
 
 def _plain(axis: Any) -> None:
@@ -198,8 +198,8 @@ def estimate_synthesis(plan: PlanReport) -> Figure | None:
     if not names:
         return None
     with style("estimate"):
-        sheet = Sheet(WIDE, 2.9)
-        axis = sheet.axes[0]
+        canvas = FigureCanvas(WIDE, 2.9)
+        axis = canvas.axes[0]
         floor = 1.0
         for i, name in enumerate(names):
             for j, (stage, offset) in enumerate(((ESTIMATE, -0.2), (SYNTH, 0.2))):
@@ -208,7 +208,7 @@ def estimate_synthesis(plan: PlanReport) -> Figure | None:
                 if value:
                     colour = (MUTED, SERIES[0])[j]
                     bar = axis.bar(i + offset, value - floor, 0.36, bottom=floor, color=colour)[0]
-                    sheet.tip(bar, f"{name}: {count(value)} LUT ({stage})")
+                    canvas.tip(bar, f"{name}: {count(value)} LUT ({stage})")
                 axis.text(
                     i + offset,
                     max(value or floor, floor),
@@ -230,4 +230,4 @@ def estimate_synthesis(plan: PlanReport) -> Figure | None:
         caption = (
             f"LUT of every layer of {plan.variant}: FINN's estimate beside synthesis (log scale)."
         )
-        return Figure("estimate", caption, sheet.svg())
+        return Figure("estimate", caption, canvas.svg())

@@ -19,13 +19,13 @@ from adaqat_hw.report.content import (
     resources_table,
     simulation_table,
 )
+from adaqat_hw.report.figure_canvas import Figure
+from adaqat_hw.report.findings import findings
 from adaqat_hw.report.fit_tables import fits_table, points_table
 from adaqat_hw.report.fits import FitReport, verdict
 from adaqat_hw.report.model import RunReport
 from adaqat_hw.report.overview import runs_table
 from adaqat_hw.report.provenance import provenance_table, tools_table
-from adaqat_hw.report.say import findings
-from adaqat_hw.report.sheet import Figure
 from adaqat_hw.report.svg import for_page
 from adaqat_hw.report.tables import Cell, Column, Table
 from adaqat_hw.report.text import MISSING, MISSING_IN_WORDS, clean

@@ -15,12 +15,12 @@ from adaqat_hw.report.content import (
     resources_table,
     simulation_table,
 )
+from adaqat_hw.report.findings import findings
 from adaqat_hw.report.fit_tables import fits_table, points_table
 from adaqat_hw.report.fits import FitReport, fit_runs, verdict
 from adaqat_hw.report.json_out import tool_versions
 from adaqat_hw.report.model import RunReport
 from adaqat_hw.report.overview import runs_table
-from adaqat_hw.report.say import findings
 from adaqat_hw.report.tables import Cell, Column, Table
 from adaqat_hw.report.text import MISSING, MISSING_IN_WORDS, clean
 from adaqat_hw.report.width_table import widths_table

@@ -22,12 +22,12 @@ from adaqat_hw.report.content import (
     resources_table,
     simulation_table,
 )
+from adaqat_hw.report.findings import findings, implemented, routed
 from adaqat_hw.report.fit_tables import fits_table
 from adaqat_hw.report.fits import FitReport, fit_runs, verdict
 from adaqat_hw.report.folding_table import folding_table, read_folding
 from adaqat_hw.report.model import PlanReport, RunReport
 from adaqat_hw.report.overview import runs_table
-from adaqat_hw.report.say import findings, implemented, routed
 from adaqat_hw.report.tables import Cell, Table
 from adaqat_hw.report.text import MISSING, MISSING_IN_WORDS, clean
 

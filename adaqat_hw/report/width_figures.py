@@ -9,12 +9,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from adaqat_hw.report.downsample import averages, envelope, sampled
+from adaqat_hw.report.figure_canvas import WIDE, Figure, FigureCanvas, plain_axis, short_name
 from adaqat_hw.report.history import WidthPath
 from adaqat_hw.report.model import PlanReport
-from adaqat_hw.report.sheet import WIDE, Figure, Sheet, plain_axis, short_name
 from adaqat_hw.report.svg import BITS, INK, MUTED, SERIES, style
 from adaqat_hw.report.text import clean, count
-from adaqat_hw.report.thin import averages, envelope, sampled
 
 _TOGETHER = 8
 _COLUMNS = 5
@@ -35,11 +35,11 @@ def trajectories(plan: PlanReport) -> Figure | None:
     )
     with style("trajectories"):
         if max(len(paths) for paths in kinds.values()) > _TOGETHER:
-            sheet = _small_multiples(_panels(plan))
+            canvas = _small_multiples(_panels(plan))
             caption += " One plot per layer: its weights and the activations it reads."
         else:
-            sheet = _together(kinds)
-        return Figure("trajectories", caption, sheet.svg())
+            canvas = _together(kinds)
+        return Figure("trajectories", caption, canvas.svg())
 
 
 def _by_kind(paths: Sequence[WidthPath]) -> dict[str, list[WidthPath]]:
@@ -47,11 +47,11 @@ def _by_kind(paths: Sequence[WidthPath]) -> dict[str, list[WidthPath]]:
     return {kind: listed for kind, listed in kinds.items() if listed}
 
 
-def _together(kinds: dict[str, list[WidthPath]]) -> Sheet:
-    sheet = Sheet(WIDE, 3.6, len(kinds), sharey=True)
-    for axis, (kind, paths) in zip(sheet.axes, kinds.items(), strict=True):
+def _together(kinds: dict[str, list[WidthPath]]) -> FigureCanvas:
+    canvas = FigureCanvas(WIDE, 3.6, len(kinds), sharey=True)
+    for axis, (kind, paths) in zip(canvas.axes, kinds.items(), strict=True):
         for path, colour in zip(paths, SERIES, strict=False):
-            _line(sheet, axis, path, colour, large=True)
+            _line(canvas, axis, path, colour, large=True)
         axis.set(title=kind, xlabel="training step")
         plain_axis(axis.xaxis, 6)
         axis.legend(
@@ -60,8 +60,8 @@ def _together(kinds: dict[str, list[WidthPath]]) -> Sheet:
             ncols=min(4, len(paths)),
             handlelength=1.2,
         )
-    sheet.axes[0].set_ylabel("real-valued width (bits)")
-    return sheet
+    canvas.axes[0].set_ylabel("real-valued width (bits)")
+    return canvas
 
 
 def _panels(plan: PlanReport) -> list[tuple[str, list[_Drawn]]]:
@@ -87,28 +87,28 @@ def _panels(plan: PlanReport) -> list[tuple[str, list[_Drawn]]]:
     return panels + list(groups.items())
 
 
-def _small_multiples(panels: Sequence[tuple[str, list[_Drawn]]]) -> Sheet:
-    sheet = _grid(len(panels), sharey=True)
-    for axis, (title, listed) in zip(sheet.axes, panels, strict=False):
+def _small_multiples(panels: Sequence[tuple[str, list[_Drawn]]]) -> FigureCanvas:
+    canvas = _grid(len(panels), sharey=True)
+    for axis, (title, listed) in zip(canvas.axes, panels, strict=False):
         for path, colour in listed:
-            _line(sheet, axis, path, colour, large=False)
+            _line(canvas, axis, path, colour, large=False)
         _small(axis, title)
     entries = [(kind, _COLOURS[kind]) for kind in _KINDS]
     if any(colour == SERIES[2] for _, listed in panels for _, colour in listed):
         entries.append(("second activations of a product", SERIES[2]))
-    _key(sheet, entries)
-    return sheet
+    _key(canvas, entries)
+    return canvas
 
 
-def _grid(n: int, **options: Any) -> Sheet:
+def _grid(n: int, **options: Any) -> FigureCanvas:
     rows = math.ceil(n / _COLUMNS)
-    sheet = Sheet(WIDE, 0.5 + 1.05 * rows, _COLUMNS, rows, sharex=True, **options)
-    for axis in sheet.axes[n:]:
+    canvas = FigureCanvas(WIDE, 0.5 + 1.05 * rows, _COLUMNS, rows, sharex=True, **options)
+    for axis in canvas.axes[n:]:
         axis.set_axis_off()
     # The lowest plot of a column carries its ticks, even above an empty place.
-    for axis in sheet.axes[max(0, n - _COLUMNS) : n]:
+    for axis in canvas.axes[max(0, n - _COLUMNS) : n]:
         axis.tick_params(labelbottom=True)
-    return sheet
+    return canvas
 
 
 def _small(axis: Any, title: str) -> None:
@@ -118,10 +118,10 @@ def _small(axis: Any, title: str) -> None:
     plain_axis(axis.yaxis, 4)
 
 
-def _key(sheet: Sheet, entries: Sequence[tuple[str, str]]) -> None:
+def _key(canvas: FigureCanvas, entries: Sequence[tuple[str, str]]) -> None:
     from matplotlib.patches import Patch
 
-    sheet.canvas.legend(
+    canvas.canvas.legend(
         handles=[Patch(color=colour, label=label) for label, colour in entries],
         loc="outside upper right",
         ncols=len(entries),
@@ -129,14 +129,14 @@ def _key(sheet: Sheet, entries: Sequence[tuple[str, str]]) -> None:
     )
 
 
-def _line(sheet: Sheet, axis: Any, path: WidthPath, colour: str, *, large: bool) -> None:
+def _line(canvas: FigureCanvas, axis: Any, path: WidthPath, colour: str, *, large: bool) -> None:
     stop = len(path.steps)
     if path.frozen_at is not None:
         stop = sum(step <= path.frozen_at for step in path.steps) or 1
     steps, real = envelope(path.steps[:stop], path.real[:stop], 240 if large else 90)
     name = clean(path.label).lstrip("_") or "?"
     line = axis.plot(steps, real, color=colour, label=name, lw=1.6 if large else 1.1)[0]
-    sheet.tip(line, _story(path))
+    canvas.tip(line, _story(path))
     if path.frozen_at is None:
         return
     end = path.bits[-1]
@@ -144,7 +144,7 @@ def _line(sheet: Sheet, axis: Any, path: WidthPath, colour: str, *, large: bool)
     last = max(path.steps[-1], path.frozen_at)
     axis.plot([path.frozen_at, last], [value, value], color=colour, lw=1, ls=(0, (3, 3)))
     dot = axis.plot([path.frozen_at], [value], "o", color=colour, ms=5 if large else 3)[0]
-    sheet.tip(dot, _story(path))
+    canvas.tip(dot, _story(path))
 
 
 def _story(path: WidthPath) -> str:
@@ -162,24 +162,24 @@ def integers(plan: PlanReport) -> Figure | None:
     most = max(len(paths) for paths in kinds.values())
     seen: set[int] = set()
     with style("integers"):
-        sheet = Sheet(WIDE, 0.95 + 0.17 * most, len(kinds), sharex=True)
-        for axis, (kind, paths) in zip(sheet.axes, kinds.items(), strict=True):
+        canvas = FigureCanvas(WIDE, 0.95 + 0.17 * most, len(kinds), sharex=True)
+        for axis, (kind, paths) in zip(canvas.axes, kinds.items(), strict=True):
             for y, path in enumerate(paths):
-                seen |= _strip(sheet, axis, y, path)
+                seen |= _strip(canvas, axis, y, path)
             names = [short_name(path.label, 28) for path in paths]
             axis.set_yticks(range(len(names)), names, fontsize=7 if len(names) > 6 else 9)
             axis.set(title=kind, xlabel="training step", ylim=(len(paths) - 0.4, -0.6))
             axis.grid(False)
             plain_axis(axis.xaxis, 5)
-        _key(sheet, [(f"{bits} bit", _shade(bits)) for bits in sorted(seen)])
+        _key(canvas, [(f"{bits} bit", _shade(bits)) for bits in sorted(seen)])
         caption = (
             "Integer widths in use, over training steps: a change of colour is a flip, a dot the "
             "freeze, the number at the right the width in the plan."
         )
-        return Figure("integers", caption, sheet.svg())
+        return Figure("integers", caption, canvas.svg())
 
 
-def _strip(sheet: Sheet, axis: Any, y: int, path: WidthPath) -> set[int]:
+def _strip(canvas: FigureCanvas, axis: Any, y: int, path: WidthPath) -> set[int]:
     points = [(s, b) for s, b in zip(path.steps, path.bits, strict=True) if b is not None]
     end = points[-1][0]
     runs: list[tuple[int, int]] = []
@@ -191,7 +191,7 @@ def _strip(sheet: Sheet, axis: Any, y: int, path: WidthPath) -> set[int]:
     shades = [_shade(bits) for _, bits in runs]
     strip = axis.broken_barh(spans, (y - 0.42, 0.84), facecolors=shades, linewidth=0)
     flips = "" if path.flips is None else f", {count(len(path.flips))} flips"
-    sheet.tip(strip, _story(path) + flips)
+    canvas.tip(strip, _story(path) + flips)
     if path.frozen_at is not None:
         axis.plot([min(path.frozen_at, end)], [y], "o", color=INK, ms=2.6, clip_on=False)
     axis.annotate(
@@ -216,28 +216,28 @@ def gradients(plan: PlanReport) -> Figure | None:
     if not paths:
         return None
     with style("gradients"):
-        sheet = _grid(max(len(paths), _COLUMNS if len(paths) > 2 else len(paths)))
-        for axis, path in zip(sheet.axes, paths, strict=False):
+        canvas = _grid(max(len(paths), _COLUMNS if len(paths) > 2 else len(paths)))
+        for axis, path in zip(canvas.axes, paths, strict=False):
             steps = [pull.step for pull in path.pulls]
             parts = ([-pull.task for pull in path.pulls], [pull.hardware for pull in path.pulls])
             drawn: list[float] = []
             for values, colour, what in zip(parts, SERIES, _PARTS, strict=False):
                 xs, ys = averages(steps, values, 60)
                 line = axis.plot(xs, ys, color=colour, lw=1.1)[0]
-                sheet.tip(line, f"{path.name}: {what}")
+                canvas.tip(line, f"{path.name}: {what}")
                 drawn += ys
             axis.axhline(0, color=MUTED, lw=0.6)
             axis.set_ylim(*_range(drawn))
             _small(axis, path.name)
-        for axis in sheet.axes[len(paths) :]:
+        for axis in canvas.axes[len(paths) :]:
             axis.set_axis_off()
-        _key(sheet, list(zip(_PARTS, SERIES, strict=False)))
+        _key(canvas, list(zip(_PARTS, SERIES, strict=False)))
         caption = (
             "The two parts of each width's gradient, averaged over neighbouring probes: the task "
             "loss that its last bit saves, and what that bit costs (lambda included). Where the "
             "price lies above, the width falls. Each plot has its own scale."
         )
-        return Figure("gradients", caption, sheet.svg(), folded=len(paths) > 2 * _COLUMNS)
+        return Figure("gradients", caption, canvas.svg(), folded=len(paths) > 2 * _COLUMNS)
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:

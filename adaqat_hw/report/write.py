@@ -9,13 +9,13 @@ from pathlib import Path
 from adaqat_hw.errors import ConfigError
 from adaqat_hw.report.collect import collect
 from adaqat_hw.report.course_figures import learning, steering
+from adaqat_hw.report.figure_canvas import Figure
 from adaqat_hw.report.figures import accuracy_cost, estimate_synthesis, fit_figure, widths
 from adaqat_hw.report.fits import FitReport, fit_runs
 from adaqat_hw.report.html import Figures, page
 from adaqat_hw.report.json_out import to_json
 from adaqat_hw.report.markdown import to_markdown
 from adaqat_hw.report.model import RunReport
-from adaqat_hw.report.sheet import Figure
 from adaqat_hw.report.width_figures import gradients, integers, trajectories
 from adaqat_hw.schema import write_atomic
 

@@ -4,8 +4,8 @@ Needs no torch and no FINN. Verilator and Yosys run as child processes.
 """
 
 from adaqat_hw.rtl.cells import CellCount, count_cells
+from adaqat_hw.rtl.finn_patches import FINN_PATCHES, FinnPatch, patch_file, patch_text
 from adaqat_hw.rtl.integer_model import IntegerModel
-from adaqat_hw.rtl.mend import MEND_RULES, MendRule, mend_file, mend_text
 from adaqat_hw.rtl.packing import (
     hex_lines,
     mvau_weight_words,
@@ -26,11 +26,11 @@ from adaqat_hw.rtl.synthesize import (
 from adaqat_hw.rtl.verilate import Simulator, Stall, StreamRun
 
 __all__ = [
-    "MEND_RULES",
+    "FINN_PATCHES",
     "CellCount",
     "Family",
+    "FinnPatch",
     "IntegerModel",
-    "MendRule",
     "RtlUnit",
     "Simulator",
     "Stall",
@@ -40,11 +40,11 @@ __all__ = [
     "SynthesisResult",
     "count_cells",
     "hex_lines",
-    "mend_file",
-    "mend_text",
     "mvau_weight_words",
     "pack_words",
     "padded_width",
+    "patch_file",
+    "patch_text",
     "stitch",
     "synthesize",
     "synthesize_many",

@@ -19,9 +19,9 @@ from typing import Any
 
 from adaqat_hw import tools
 from adaqat_hw.errors import ConfigError, StageFailed
-from adaqat_hw.rtl.child import run_child
-from adaqat_hw.rtl.kept import keep
+from adaqat_hw.rtl.content_cache import keep
 from adaqat_hw.rtl.nextpnr_report import Routed, parse_report, too_large
+from adaqat_hw.rtl.run_tool import run_tool
 from adaqat_hw.rtl.synthesize import yosys_version
 from adaqat_hw.rtl.verilog_names import require_file_name, require_identifier
 from adaqat_hw.rtl.yosys_process import run_yosys
@@ -293,7 +293,7 @@ class _Run:
                 if said in text:
                     self._note(f"{tool}: {phase}")
 
-        status = run_child(argv, folder, log, timeout_s=self._timeout_s, line=line)
+        status = run_tool(argv, folder, log, timeout_s=self._timeout_s, line=line)
         if status is None:
             reason = f"{tool} had not finished after {self._timeout_s:g} s"
             raise StageFailed(STAGE, f"{reason}; give it more time or a smaller design.", log)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from adaqat_hw.errors import ConfigError
 from adaqat_hw.rtl.fifo_graph import MIN_DEPTH
-from adaqat_hw.rtl.node_text import (
+from adaqat_hw.rtl.verilog_writer import (
     NodeRtl,
     expect,
     instance,

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaqat_hw.errors import ConfigError
-from adaqat_hw.rtl.node_text import (
+from adaqat_hw.rtl.packing import hex_lines, mvau_weight_words, padded_width
+from adaqat_hw.rtl.verilog_writer import (
     NodeRtl,
     expect,
     finn_module,
@@ -19,7 +20,6 @@ from adaqat_hw.rtl.node_text import (
     stream_ports,
     through,
 )
-from adaqat_hw.rtl.packing import hex_lines, mvau_weight_words, padded_width
 from adaqat_hw.schema import HardwareNode, IntType
 
 _INT_TYPE = re.compile(r"(U?)INT([0-9]{1,3})")

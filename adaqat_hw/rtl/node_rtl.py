@@ -23,7 +23,7 @@ from adaqat_hw.rtl.node_small import (
     label_select_rtl,
     pool_rtl,
 )
-from adaqat_hw.rtl.node_text import (
+from adaqat_hw.rtl.verilog_writer import (
     NodeRtl,
     finn_module,
     header,

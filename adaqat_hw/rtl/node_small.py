@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaqat_hw.errors import ConfigError
-from adaqat_hw.rtl.node_text import (
+from adaqat_hw.rtl.pooling import pooling_of
+from adaqat_hw.rtl.verilog_writer import (
     NodeRtl,
     expect,
     instance,
@@ -17,7 +18,6 @@ from adaqat_hw.rtl.node_text import (
     require_ports,
     through,
 )
-from adaqat_hw.rtl.pooling import pooling_of
 from adaqat_hw.schema import HardwareNode, IntType
 
 _Parameters = Mapping[str, NDArray[np.int64]]

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from adaqat_hw.errors import ConfigError
 from adaqat_hw.resources import hw_dir
-from adaqat_hw.rtl.mend import mend_text
+from adaqat_hw.rtl.finn_patches import patch_text
 from adaqat_hw.rtl.node_rtl import NodeRtl, header, instance, node_rtl, stream_ports
 from adaqat_hw.rtl.sources import SourceIndex
 from adaqat_hw.rtl.streams import check_streams, outer_streams
@@ -300,7 +300,7 @@ def _write(
         for name, text in texts.items():
             (temporary / name).write_text(text, encoding="utf-8")
         for original, copy in copies.items():
-            text, _ = mend_text(original.name, original.read_text(encoding="utf-8"), str(original))
+            text, _ = patch_text(original.name, original.read_text(encoding="utf-8"), str(original))
             (temporary / copy.relative_to(folder)).write_text(text, encoding="utf-8")
         for item in rtl.values():
             for name, text in item.texts.items():

@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike
 
 from adaqat_hw.errors import ConfigError
 from adaqat_hw.rtl.node_mvau import weight_type as node_weight_type
-from adaqat_hw.rtl.node_text import (
+from adaqat_hw.rtl.packing import IntArray, hex_lines, mvau_weight_words, require_range
+from adaqat_hw.rtl.verilog_writer import (
     NodeRtl,
     expect,
     instance,
@@ -23,7 +24,6 @@ from adaqat_hw.rtl.node_text import (
     require_ports,
     through,
 )
-from adaqat_hw.rtl.packing import IntArray, hex_lines, mvau_weight_words, require_range
 from adaqat_hw.schema import HardwareNode, IntType
 
 # Left to itself, Yosys makes logic of a smaller memory than Vivado would; from here on a block

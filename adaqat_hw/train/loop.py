@@ -16,12 +16,12 @@ from adaqat_hw import data
 from adaqat_hw.errors import ConfigError, StageFailed
 from adaqat_hw.schema import RunConfig, TrainResult
 from adaqat_hw.train.accuracy import Accuracy, accuracy
-from adaqat_hw.train.board import Board, require_tensorboard
 from adaqat_hw.train.checkpoint import save
 from adaqat_hw.train.loss import Teacher
 from adaqat_hw.train.result import Final, budget_result, write_result
 from adaqat_hw.train.session import open_session, restore
 from adaqat_hw.train.step import Stepper
+from adaqat_hw.train.tensorboard import TensorboardWriter, require_tensorboard
 from adaqat_hw.train.trajectory import Trajectory
 from adaqat_hw.train.variant import Variant, config_digest
 from adaqat_hw.train.world import World, join_world
@@ -118,7 +118,7 @@ class _Training:
         self._started = time.monotonic()
         self._last = folder / "last.pt"
         self._log: Trajectory | None = None
-        self._board: Board | None = None
+        self._board: TensorboardWriter | None = None
 
     def open(
         self,
@@ -199,7 +199,7 @@ class _Training:
         session, folder = self._session, self._folder
         self._log = stack.enter_context(Trajectory(folder / "log.jsonl", keep=session.log_lines))
         if self._config.train.tensorboard:
-            self._board = Board(folder / "tensorboard", session.step)
+            self._board = TensorboardWriter(folder / "tensorboard", session.step)
             stack.callback(self._board.close)
 
     def _epoch(self) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from adaqat_hw.build.docker_env import _FINN_PYTHON, IMAGE, INSIDE, LABEL
+from adaqat_hw.compile.docker_env import _FINN_PYTHON, IMAGE, INSIDE, LABEL
 from adaqat_hw.tools import FINN_PLUS_VERSION
 
 DOCKER = Path(__file__).resolve().parents[2] / "docker"

@@ -152,7 +152,7 @@ def require_equal_to_the_file(path, build, frames):
     from qonnx.core.onnx_exec import execute_onnx
     from qonnx.transformation.infer_shapes import InferShapes
 
-    from adaqat_hw.build import deploy
+    from adaqat_hw.compile import deploy
     from adaqat_hw.rtl.integer_model import IntegerModel
     from adaqat_hw.schema import HardwareGraph
 

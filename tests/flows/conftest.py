@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,7 +15,6 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from adaqat_hw import tools
-from adaqat_hw.resources import flows_dir
 from adaqat_hw.schema import BuildRequest, sha256_file
 
 
@@ -291,17 +289,9 @@ def make_request(networks) -> Callable[..., BuildRequest]:
 
 
 @pytest.fixture
-def flow_module() -> Iterator[Callable[[str], ModuleType]]:
-    """Import a module of flows/, which is no package, and forget it again."""
-    folder = str(flows_dir())
-    before = set(sys.modules)
-    sys.path.insert(0, folder)
-    yield importlib.import_module
-    sys.path.remove(folder)
-    for name in set(sys.modules) - before:
-        file = getattr(sys.modules[name], "__file__", None) or ""
-        if file.startswith(folder):
-            del sys.modules[name]
+def flow_module() -> Callable[[str], ModuleType]:
+    """Import a module of flows/."""
+    return lambda name: importlib.import_module(f"flows.{name}")
 
 
 @pytest.fixture(scope="session")

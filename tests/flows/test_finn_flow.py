@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adaqat_hw.build.flow import run_flow
+from adaqat_hw.compile.flow import run_flow
 from adaqat_hw.errors import StageFailed, UnsupportedNetwork
 from adaqat_hw.resources import flows_dir, package_root
 from adaqat_hw.rtl.integer_model import IntegerModel

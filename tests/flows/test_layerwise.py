@@ -9,6 +9,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from adaqat_hw.schema import SoftwareEnds
+
 SCALE_IN, SCALE_ACT, BITS = 0.125, 0.0917, 4
 
 
@@ -44,7 +46,7 @@ def make_state(flow_module, writer):
         )  # fmt: skip
         opsets = [helper.make_opsetid("", 13), helper.make_opsetid("qonnx.custom_op.general", 1)]
         integers = helper.make_model(graph, opset_imports=opsets, ir_version=8)
-        ends = flow_module("adaqat_hw.schema").SoftwareEnds(
+        ends = SoftwareEnds(
             input_scale=SCALE_IN, input_dtype={"bits": 4, "signed": True}, input_nchw=False,
             input_shape=(16,), output_shape=(10,), output_dtype={"bits": 16, "signed": True},
             output_scale=(1.0,), output_bias=(0.0,),
@@ -65,7 +67,7 @@ def wrapped(model: onnx.ModelProto):
 
 
 def look(flow_module, state, frames):
-    inputs = flow_module("ends").quantize_inputs(state.ends, frames)
+    inputs = flow_module("host_interface").quantize_inputs(state.ends, frames)
     return flow_module("layerwise").explained(state, frames, state.integer_model, inputs)
 
 
@@ -78,7 +80,7 @@ def test_a_graph_that_computes_the_same_is_explained(flow_module, make_state, fr
     state = make_state()
     fine, logits = look(flow_module, state, frames)
     assert fine.all()
-    given = flow_module("ties").nudged_logits(state.file_model, frames, 0)
+    given = flow_module("rounding_ties").nudged_logits(state.file_model, frames, 0)
     assert np.allclose(logits, given, atol=1e-5)
 
 

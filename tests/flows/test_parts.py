@@ -40,13 +40,15 @@ def ends_of(shape, *, bits=4, signed=True, narrow=False, nchw=False, scale=0.5):
     ],
 )
 def test_choice(flow_module, asked, bits, refusal, impl):
-    choice = flow_module("choose").choose_impl(asked, *bits, refusal)
+    choice = flow_module("select_implementation").choose_impl(asked, *bits, refusal)
     assert choice.impl == impl
     assert choice.reason
 
 
 def test_a_dsp_that_is_impossible_is_not_replaced_silently(flow_module):
-    assert flow_module("choose").choose_impl("dsp", 1, 4, "too narrow") == "too narrow"
+    assert (
+        flow_module("select_implementation").choose_impl("dsp", 1, 4, "too narrow") == "too narrow"
+    )
 
 
 # --- layers by weights
@@ -63,17 +65,10 @@ def layers_of(flow_module, *matrices):
 @given(seed=st.integers(0, 2**16))
 def test_layers_are_found_by_weights_whatever_streamlining_did(seed):
     """Signs per output channel, the order of inputs and of layers change; the match stays."""
-    import sys
+    from flows import layers
+    from flows.flow_state import MacLayer
+    from flows.network import signature
 
-    from adaqat_hw.resources import flows_dir
-
-    sys.path.insert(0, str(flows_dir()))
-    try:
-        import layers
-        from flow_state import MacLayer
-        from network import signature
-    finally:
-        sys.path.remove(str(flows_dir()))
     rng = np.random.default_rng(seed)
     ours = [rng.integers(-7, 8, size=(5, 12)) for _ in range(3)]
     known = [MacLayer(f"layer{k}", "MatMul", signature(m)) for k, m in enumerate(ours)]
@@ -142,11 +137,11 @@ def test_input_without_quantizer_is_refused(flow_module, writer):
 def test_inputs_are_quantized_by_rounding_to_even_and_clipping(flow_module):
     ends = ends_of((5,))
     x = np.array([[0.25, 0.75, -0.25, 100.0, -100.0]])
-    assert flow_module("ends").quantize_inputs(ends, x).tolist() == [[0, 2, 0, 7, -8]]
+    assert flow_module("host_interface").quantize_inputs(ends, x).tolist() == [[0, 2, 0, 7, -8]]
 
 
 def test_narrow_and_unsigned_ranges(flow_module):
-    quantize = flow_module("ends").quantize_inputs
+    quantize = flow_module("host_interface").quantize_inputs
     x = np.array([[-100.0, 100.0]])
     assert quantize(ends_of((2,), narrow=True), x).tolist() == [[-7, 7]]
     assert quantize(ends_of((2,), signed=False), x).tolist() == [[0, 15]]
@@ -155,18 +150,18 @@ def test_narrow_and_unsigned_ranges(flow_module):
 def test_images_become_nhwc(flow_module):
     x = np.arange(8, dtype=np.float32).reshape(1, 2, 2, 2)
     ends = ends_of((2, 2, 2), nchw=True, bits=8, scale=1.0)
-    found = flow_module("ends").quantize_inputs(ends, x)
+    found = flow_module("host_interface").quantize_inputs(ends, x)
     assert found[0, 0, 1].tolist() == [1, 5]
 
 
 def test_flattened_images_keep_the_networks_order(flow_module):
     x = np.arange(8, dtype=np.float32).reshape(1, 2, 2, 2)
     ends = ends_of((8,), nchw=True, bits=8, scale=1.0)
-    assert flow_module("ends").quantize_inputs(ends, x)[0].tolist() == list(range(8))
+    assert flow_module("host_interface").quantize_inputs(ends, x)[0].tolist() == list(range(8))
 
 
 def test_logits_scale_per_class(flow_module):
-    found = flow_module("ends").logits(ends_of((4,)), np.array([[1, 10]]))
+    found = flow_module("host_interface").logits(ends_of((4,)), np.array([[1, 10]]))
     assert found.tolist() == [[3.0, 31.0]]
 
 
@@ -211,7 +206,7 @@ def test_nudging_moves_ties_and_nothing_else(flow_module, writer):
     w.tensor = w.quant(w.tensor, 1.0, 4, signed=1)
     model = wrapped(w.model(outputs=4))
     x = np.array([[0.5, 1.5, 1.0, -2.0]], dtype=np.float32)  # 0.5 and 1.5 are ties
-    nudged = flow_module("ties").nudged_logits
+    nudged = flow_module("rounding_ties").nudged_logits
     assert nudged(model, x, 0).tolist() == [[0, 2, 1, -2]]
     assert nudged(model, x, 1).tolist() == [[1, 2, 1, -2]]
     assert nudged(model, x, -1).tolist() == [[0, 1, 1, -2]]

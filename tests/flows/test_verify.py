@@ -139,14 +139,14 @@ def test_integer_thresholds_are_the_quantizer_on_every_integer(flow_module, rati
     low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
     middles = np.float32(low + 0.5) + np.arange(high - low, dtype=np.float32)
     noisy = (middles / np.float32(ratio))[np.newaxis] * np.float32(1 + 1e-7)
-    thresholds = flow_module("ties").integer_thresholds(noisy, low, 2e-6)
+    thresholds = flow_module("rounding_ties").integer_thresholds(noisy, low, 2e-6)
     x = np.arange(-200, 200)
     found = low + (x[:, np.newaxis] >= thresholds).sum(axis=1)
     assert np.array_equal(found, np.clip(np.round(x * ratio), low, high))
 
 
 def test_thresholds_between_integers_are_rounded_up(flow_module):
-    found = flow_module("ties").integer_thresholds(np.array([[-1.5, 0.2, 7.9]]), 0, 2e-6)
+    found = flow_module("rounding_ties").integer_thresholds(np.array([[-1.5, 0.2, 7.9]]), 0, 2e-6)
     assert found.tolist() == [[-1.0, 1.0, 8.0]]
 
 

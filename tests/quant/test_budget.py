@@ -15,10 +15,10 @@ from adaqat_hw.quant.allocate import allocate
 from adaqat_hw.quant.binding import Binding
 from adaqat_hw.quant.budget import Budget
 from adaqat_hw.quant.controller import AdaQatController, Width
+from adaqat_hw.quant.cost_terms import Prices, drive_to_budget
 from adaqat_hw.quant.hardware_loss import CostTerm, layer_cost, total_cost
-from adaqat_hw.quant.marginals import Marginals
-from adaqat_hw.quant.prices import Prices, drive_to_budget
-from adaqat_hw.quant.turns import Turns
+from adaqat_hw.quant.probe_scheduler import ProbeScheduler
+from adaqat_hw.quant.sensitivity import SensitivityTracker
 
 # Loss that the last bit saves, and the spread of one probe: ResNet20-like, docs/adaqat.md.
 WEIGHTS = {2: 1.2, 3: 0.38, 4: 0.061, 5: 0.012, 6: 0.002, 7: 0.0007, 8: 0.0002}
@@ -84,7 +84,7 @@ def simulate(widths, terms, value, worth, spread, *, seed=0, every=4, per_step=N
         controller,
         {},
         bitops=total_cost(terms),
-        turns=Turns(controller.widths, every, per_step),
+        turns=ProbeScheduler(controller.widths, every, per_step),
         budget=budget,
         drive=drive_to_budget(Prices(cost, terms, budget, terms), controller, "simulated"),
     )
@@ -299,7 +299,7 @@ def test_a_width_without_a_price_does_not_block_the_way_to_the_limit():
 
 def test_marginals_average_noise_and_borrow_from_neighbours():
     rng = random.Random(0)
-    marginals = Marginals(["w", "a"])
+    marginals = SensitivityTracker(["w", "a"])
     for _ in range(200):
         marginals.add("w", 4, 0.05 + rng.gauss(0, 0.05))
     worth = marginals.fit()
@@ -315,7 +315,7 @@ def test_marginals_average_noise_and_borrow_from_neighbours():
 
 def test_a_width_with_few_unlucky_probes_is_held_to_its_kind():
     rng = random.Random(1)
-    marginals = Marginals([f"w:{i}" for i in range(10)])
+    marginals = SensitivityTracker([f"w:{i}" for i in range(10)])
     for i in range(9):
         for _ in range(40):
             marginals.add(f"w:{i}", 4, 0.02 + rng.gauss(0, 0.02))
@@ -329,7 +329,7 @@ def test_a_width_with_few_unlucky_probes_is_held_to_its_kind():
 
 
 def test_the_shape_is_learned_from_widths_probed_at_both_bits():
-    marginals = Marginals(["a:0", "a:1"])
+    marginals = SensitivityTracker(["a:0", "a:1"])
     for i in range(50):
         marginals.add("a:0", 4, 0.1 + 0.01 * (-1) ** i)
         marginals.add("a:0", 3, 0.25 + 0.01 * (-1) ** i)
@@ -343,13 +343,13 @@ def test_the_shape_is_learned_from_widths_probed_at_both_bits():
     rows=st.lists(st.tuples(st.integers(2, 8), st.floats(-2, 2)), max_size=40),
 )
 def test_estimates_never_grow_with_the_width(rows):
-    marginals = Marginals(["w"])
+    marginals = SensitivityTracker(["w"])
     for bit, value in rows:
         marginals.add("w", bit, value)
     worths = [marginals.fit()("w", bit) for bit in range(2, 10)]
     assert all(a >= b - 1e-12 for a, b in itertools.pairwise(worths))
     assert worths[-1] >= 0
-    copy = Marginals(["w"])
+    copy = SensitivityTracker(["w"])
     copy.load_state_dict(json.loads(json.dumps(marginals.state_dict())))
     assert [copy.fit()("w", bit) for bit in range(2, 10)] == worths
 
@@ -360,7 +360,7 @@ def test_estimates_never_grow_with_the_width(rows):
 )
 def test_every_width_has_its_turn_and_its_scales_add_up_to_the_steps(count, per_step, every, at):
     names = [f"w{i}" for i in range(count)]
-    turns = Turns(names, every, per_step)
+    turns = ProbeScheduler(names, every, per_step)
     total = dict.fromkeys(names, 0)
     rounds = math.ceil(count / per_step)
     seen = []
@@ -376,7 +376,7 @@ def test_every_width_has_its_turn_and_its_scales_add_up_to_the_steps(count, per_
 
 
 def test_without_a_number_all_are_probed_in_each_step():
-    turns = Turns(["a", "b"], 4)
+    turns = ProbeScheduler(["a", "b"], 4)
     assert turns.next(["b"]) == ["b"]
     assert turns.scales(["a", "b"], 100) == {"a": 4, "b": 4}
     assert turns.scales(["a", "b"], 104) == {"a": 4, "b": 4}

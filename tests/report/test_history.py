@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from adaqat_hw.report.downsample import averages, envelope, sampled
 from adaqat_hw.report.history import Pull, Series, history, width_paths
-from adaqat_hw.report.thin import averages, envelope, sampled
 
 ROWS = [
     {

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from adaqat_hw.report import build_summary, collect, fit_json, to_json
-from adaqat_hw.report.say import findings
+from adaqat_hw.report.findings import findings
 from adaqat_hw.schema import Power, Timing, VivadoResult
 
 

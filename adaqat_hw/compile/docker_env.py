@@ -1,0 +1,273 @@
+"""The tools of a build in containers: nothing of the host but the build's folder and Vivado.
+
+Each step is one ``docker run`` of an image that is checked first and named by its digest. The
+process inside is not root, has no capability, no network and a read-only image; it sees the
+build's folder as ``/build`` and, for Vivado, XILINX_VIVADO read-only. ``ADAQAT_DOCKER`` names
+another program with Docker's command line, ``ADAQAT_IMAGE`` another image.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import hashlib
+import io
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from adaqat_hw.compile.environment import (
+    FLOW_SCRIPT,
+    LICENCE_VARIABLES,
+    REQUEST_FILE,
+    SCRATCH,
+    Command,
+    finn_variables,
+    make_scratch,
+)
+from adaqat_hw.errors import ConfigError, ToolNotFound
+from adaqat_hw.qonnx_file import external_files
+from adaqat_hw.resources import flows_dir, package_root
+from adaqat_hw.schema import BuildEnvironment, BuildRequest, Env
+from adaqat_hw.tools import FINN_PLUS_VERSION, find_program
+
+IMAGE = f"adaqat-hw-vivado:finn-plus-{FINN_PLUS_VERSION}"
+LABEL = "adaqat-hw.finn-plus"
+INSIDE = "/build"
+_FINN_PYTHON = "/opt/adaqat/finn/bin/python"
+_LICENCE_INSIDE = "/licence/xilinx.lic"
+_BUILD_HINT = "make it as docker/README.md says, or set ADAQAT_IMAGE"
+_ASK_S = 120
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image that was found: how it was asked for, and its digest."""
+
+    reference: str
+    digest: str
+
+
+class Docker:
+    """Containers of the image with FINN."""
+
+    name: Env = "docker"
+
+    def describe(self) -> BuildEnvironment:
+        """Return the record of this environment.
+
+        Raises:
+            ToolNotFound: no Docker, no daemon, no image, or an image with another finn-plus.
+            ConfigError: the caller is root.
+        """
+        _user()
+        found = self._image
+        return BuildEnvironment(env="docker", image=found.reference, image_id=found.digest)
+
+    @functools.cached_property
+    def _image(self) -> Image:
+        return find_image()
+
+    def flow(self, request: BuildRequest, folder: Path) -> Command:
+        """Copy model and flow into ``folder`` and return the ``docker run`` of the FINN flow."""
+        scratch = folder / SCRATCH
+        make_scratch(scratch)
+        request.write(folder / REQUEST_FILE)
+        _copy_code(scratch)
+        inside = f"{INSIDE}/{SCRATCH}"
+        _copy_inputs(request, scratch).write(scratch / REQUEST_FILE)
+        argv = self._run(
+            folder,
+            [_FINN_PYTHON, f"{inside}/{FLOW_SCRIPT}", f"{inside}/{REQUEST_FILE}", INSIDE],
+            finn_variables(inside),
+        )
+        return self._command(argv, folder)
+
+    def vivado(self, arguments: list[str], folder: Path, work: Path) -> Command:
+        """Return the ``docker run`` of the host's Vivado in ``work``.
+
+        Raises:
+            ToolNotFound: XILINX_VIVADO is not set or holds no Vivado.
+        """
+        root = _vivado_root()
+        inside = f"{INSIDE}/{work.relative_to(folder).as_posix()}"
+        (work / "home").mkdir(parents=True, exist_ok=True)
+        variables = {"HOME": f"{inside}/home", "TMPDIR": f"{inside}/home"}
+        variables |= {"XILINX_VIVADO": str(root)}
+        mounts = [(str(root), str(root))]
+        server = False
+        for name in LICENCE_VARIABLES:
+            given = os.environ.get(name)
+            if given is None:
+                continue
+            if "@" in given:  # port@server: the only case that needs a network
+                server = True
+                variables[name] = given
+            elif Path(given).is_file():
+                mounts.append((str(Path(given).resolve()), _LICENCE_INSIDE))
+                variables[name] = _LICENCE_INSIDE
+            else:
+                raise ConfigError(
+                    f"{name} is {given!r}, which is neither a licence file nor port@server; "
+                    "mend it or unset it."
+                )
+        argv = self._run(
+            folder,
+            [f"{root}/bin/vivado", *arguments],
+            variables,
+            workdir=inside,
+            mounts=list(dict.fromkeys(mounts)),
+            network="bridge" if server else "none",
+        )
+        return self._command(argv, folder)
+
+    def _run(
+        self,
+        folder: Path,
+        inner: list[str],
+        variables: dict[str, str],
+        *,
+        workdir: str = INSIDE,
+        mounts: list[tuple[str, str]] | None = None,
+        network: str = "none",
+    ) -> list[str]:
+        """Return the argument list of one ``docker run``."""
+        argv = [str(docker()), "run", "--rm", "--init", "--name", container_name(folder)]
+        argv += ["--user", _user(), "--network", network, "--pull", "never"]
+        argv += ["--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
+        argv += ["--read-only", "--tmpfs", "/tmp"]  # noqa: S108 - inside the container
+        argv += ["--mount", _mount(str(folder), INSIDE, read_only=False)]
+        for source, target in mounts or []:
+            argv += ["--mount", _mount(source, target, read_only=True)]
+        argv += ["--workdir", workdir]
+        for name, value in variables.items():
+            argv += ["--env", f"{name}={value}"]
+        return [*argv, "--entrypoint", inner[0], self._image.digest, *inner[1:]]
+
+    def _command(self, argv: list[str], folder: Path) -> Command:
+        # What a killed build left running goes first: the caller holds the folder's lock.
+        remove_container(folder)
+        return Command(argv, dict(os.environ), lambda: remove_container(folder))
+
+
+def docker() -> Path:
+    """Return Docker's command."""
+    hint = "build with --env local, install Docker"
+    return find_program("docker", variable="ADAQAT_DOCKER", hint=hint)
+
+
+def container_name(folder: Path) -> str:
+    """Return the one name that containers of the build in ``folder`` have."""
+    return "adaqat-" + hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+
+
+def remove_container(folder: Path) -> None:
+    """End the container of the build in ``folder``, if there is one."""
+    _ask(["rm", "--force", container_name(folder)])
+
+
+def find_image() -> Image:
+    """Return the image, once it is known to be the right one.
+
+    Raises:
+        ToolNotFound: no Docker, no daemon, no such image, or one with another finn-plus.
+    """
+    reference = os.environ.get("ADAQAT_IMAGE") or IMAGE
+    done = _ask(["image", "inspect", reference])
+    if done.returncode != 0:
+        told = " ".join(done.stderr.split())
+        if "daemon" in told and "No such image" not in told:
+            raise ToolNotFound(
+                f"Docker does not answer ({told[:200]}); start it, or build with --env local."
+            )
+        raise ToolNotFound(f"There is no image {reference!r}; {_BUILD_HINT}.")
+    try:
+        (body,) = json.loads(done.stdout)
+        digest, labels = str(body["Id"]), dict(body["Config"]["Labels"] or {})
+    except (ValueError, KeyError, TypeError) as exc:
+        raise ToolNotFound(f"Docker says of image {reference!r} what cannot be read.") from exc
+    version = labels.get(LABEL)
+    if version != FINN_PLUS_VERSION:
+        raise ToolNotFound(
+            f"Image {reference!r} has the label {LABEL}={version!r}, and this release needs "
+            f"{FINN_PLUS_VERSION!r}; {_BUILD_HINT}."
+        )
+    return Image(reference, digest)
+
+
+def _ask(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    program = str(docker())
+    try:
+        return subprocess.run(
+            [program, *arguments], capture_output=True, text=True, timeout=_ASK_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as exc:
+        raise ToolNotFound(
+            f"{program!r} does not answer ({exc}); start Docker, or build with --env local."
+        ) from exc
+
+
+def _user() -> str:
+    """Return who the process inside is: the caller, so that the files belong to him."""
+    if os.getuid() == 0:
+        raise ConfigError(
+            "--env docker runs nothing as root and the caller is root; run it as an ordinary user "
+            "who may use Docker."
+        )
+    return f"{os.getuid()}:{os.getgid()}"
+
+
+def _mount(source: str, target: str, *, read_only: bool) -> str:
+    """Return the value of ``--mount``; a comma or quote in a path stays part of it."""
+    text = io.StringIO()
+    fields = ["type=bind", f"source={source}", f"target={target}"]
+    csv.writer(text, lineterminator="").writerow(fields + (["readonly"] if read_only else []))
+    return text.getvalue()
+
+
+def _vivado_root() -> Path:
+    given = os.environ.get("XILINX_VIVADO")
+    if not given:
+        raise ToolNotFound(
+            "XILINX_VIVADO is not set; set it to the folder of one Vivado version, which is "
+            "mounted read-only (such as /tools/Xilinx/Vivado/2022.2)."
+        )
+    root = Path(given).resolve()
+    if not os.access(root / "bin" / "vivado", os.X_OK):
+        raise ToolNotFound(
+            f"XILINX_VIVADO is {given!r}, which holds no bin/vivado; set it to the folder of one "
+            "Vivado version."
+        )
+    return root
+
+
+def _copy_code(scratch: Path) -> None:
+    """Copy what FINN's interpreter imports of this package: the flow, records and errors."""
+    hidden = shutil.ignore_patterns("__pycache__", "*.pyc")
+    shutil.copytree(flows_dir(), scratch / "python" / "flows", ignore=hidden)
+    package = package_root() / "adaqat_hw"
+    target = scratch / "python" / "adaqat_hw"
+    shutil.copytree(package / "schema", target / "schema", ignore=hidden)
+    for name in ("__init__.py", "errors.py"):
+        shutil.copyfile(package / name, target / name)
+
+
+def _copy_inputs(request: BuildRequest, scratch: Path) -> BuildRequest:
+    """Copy the model and its golden frames into ``scratch``; return the request inside."""
+    model = Path(request.model)
+    if not model.is_file():
+        raise ConfigError(f"QONNX file {request.model!r} does not exist; export again.")
+    inputs = scratch / "inputs"
+    inputs.mkdir()
+    shutil.copyfile(model, inputs / "model.onnx")
+    for name in external_files(model):
+        (inputs / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(model.parent / name, inputs / name)
+    inside = {"model": f"{INSIDE}/{SCRATCH}/inputs/model.onnx"}
+    if request.golden is not None:
+        shutil.copyfile(request.golden, inputs / "golden.npz")
+        inside["golden"] = f"{INSIDE}/{SCRATCH}/inputs/golden.npz"
+    return request.model_copy(update=inside)

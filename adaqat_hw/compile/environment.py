@@ -1,0 +1,133 @@
+"""Where the outside tools of a build run: on this machine, or in a container.
+
+An environment turns "run FINN here", "run Vivado there" into a command; requests and results are
+the same in both, and so is the code that runs: a container is given this package's own ``flows``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from adaqat_hw.errors import ToolNotFound
+from adaqat_hw.resources import flows_dir, package_root
+from adaqat_hw.schema import BuildEnvironment, BuildRequest, Env
+from adaqat_hw.tools import find_program, finn_python
+
+REQUEST_FILE, SCRATCH = "request.json", "finn"
+FLOW_SCRIPT = "python/flows/finn_flow.py"  # below the scratch folder
+LICENCE_VARIABLES = ("XILINXD_LICENSE_FILE", "LM_LICENSE_FILE")
+_PASSED_ON = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "OMP_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command to start: argument list, whole environment, what else ends it."""
+
+    argv: list[str]
+    env: dict[str, str]
+    stop: Callable[[], None] | None = None
+
+
+class Environment(Protocol):
+    """What a build needs of the place where its tools run."""
+
+    @property
+    def name(self) -> Env:
+        """``local`` or ``docker``."""
+
+    def describe(self) -> BuildEnvironment:
+        """Return the record of this environment; raise ToolNotFound when it is not usable."""
+
+    def flow(self, request: BuildRequest, folder: Path) -> Command:
+        """Prepare ``folder`` and return the command of the FINN flow."""
+
+    def vivado(self, arguments: list[str], folder: Path, work: Path) -> Command:
+        """Return the command of Vivado in ``work``, a folder inside ``folder``."""
+
+
+class Local:
+    """The tools of this machine."""
+
+    name: Env = "local"
+
+    def describe(self) -> BuildEnvironment:
+        """Return the record of this environment."""
+        return BuildEnvironment(env="local")
+
+    def flow(self, request: BuildRequest, folder: Path) -> Command:
+        """Return the FINN interpreter on the flow, in an environment that leads into ``folder``.
+
+        The package is reached through a link of its own: its parent folder may hold the whole
+        training environment, whose packages would shadow FINN's.
+        """
+        python = finn_python()
+        request.write(folder / REQUEST_FILE)
+        scratch = folder / SCRATCH
+        make_scratch(scratch)
+        (scratch / "python" / "adaqat_hw").symlink_to(package_root() / "adaqat_hw")
+        (scratch / "python" / "flows").symlink_to(flows_dir())
+        script = scratch / FLOW_SCRIPT
+        argv = [str(python), str(script), str(folder / REQUEST_FILE), str(folder)]
+        return Command(argv, _given(*_PASSED_ON) | finn_variables(str(scratch)))
+
+    def vivado(self, arguments: list[str], folder: Path, work: Path) -> Command:
+        """Return Vivado: ADAQAT_VIVADO, then XILINX_VIVADO, then PATH."""
+        return Command(
+            [str(local_vivado()), *arguments],
+            _given(*_PASSED_ON, "HOME", "XILINX_VIVADO", *LICENCE_VARIABLES),
+        )
+
+
+def environment(name: Env) -> Environment:
+    """Return the environment of that name."""
+    if name == "docker":
+        from adaqat_hw.compile.docker_env import Docker
+
+        return Docker()
+    return Local()
+
+
+def make_scratch(scratch: Path) -> None:
+    """Make the folders of a FINN process, all inside the build's folder."""
+    for name in ("python", "home", "tmp"):
+        (scratch / name).mkdir(parents=True, exist_ok=True)
+
+
+def finn_variables(scratch: str) -> dict[str, str]:
+    """Return the variables that keep FINN inside ``scratch``, a path as FINN sees it."""
+    return {
+        "HOME": f"{scratch}/home",
+        "TMPDIR": f"{scratch}/tmp",  # noqa: S108 - in the build folder
+        "PYTHONPATH": f"{scratch}/python",
+        "PYTHONNOUSERSITE": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "FINN_SETTINGS": f"{scratch}/settings.yaml",
+        "FINN_BUILD_DIR": scratch,
+    }
+
+
+def local_vivado() -> Path:
+    """Return Vivado's command on this machine.
+
+    Raises:
+        ToolNotFound: there is none.
+    """
+    root = os.environ.get("XILINX_VIVADO")
+    if root and not os.environ.get("ADAQAT_VIVADO"):
+        beside = Path(root) / "bin" / "vivado"
+        if not os.access(beside, os.X_OK):
+            raise ToolNotFound(
+                f"XILINX_VIVADO is {root!r}, which holds no bin/vivado; set it to the folder of "
+                "one Vivado version."
+            )
+        return beside
+    hint = "choose --goal rtl, which needs none, install Vivado, source its settings64.sh"
+    return find_program("vivado", variable="ADAQAT_VIVADO", hint=hint)
+
+
+def _given(*names: str) -> dict[str, str]:
+    return {name: os.environ[name] for name in names if name in os.environ}

@@ -1,0 +1,84 @@
+"""FIFO stage: find the depth of every FIFO by simulation, and write fifos.json."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from adaqat_hw.compile.fifo_depths import FIFOS
+from adaqat_hw.compile.simulate import load_arrays
+from adaqat_hw.rtl.fifo_graph import fifo_nodes, with_fifos
+from adaqat_hw.rtl.fifo_sizing import TOLERANCE, Sizing, check_depths, size_fifos
+from adaqat_hw.rtl.fifo_trials import FifoSimulator
+from adaqat_hw.rtl.stitch import stitch
+from adaqat_hw.schema import HardwareGraph
+from adaqat_hw.schema.fifos import FifoDepth, FifoSizing
+from adaqat_hw.tools import package_versions
+
+
+def size_design(
+    folder: Path, depth: int | None, note: Callable[[str], None]
+) -> tuple[str, list[str]]:
+    """Size the FIFOs of the build in ``folder`` by simulation; write fifos.json.
+
+    Nothing that FINN made changes: the stitcher takes the depths from the record.
+
+    Args:
+        folder: the build's folder, compiled.
+        depth: None to find the depths, or one depth for all FIFOs, which is then only measured.
+        note: told about every step.
+
+    Raises:
+        StageFailed: the accelerator stands still; the stuck streams are named.
+    """
+    started = time.monotonic()
+    made = HardwareGraph.read(folder / "hardware.json")
+    graph = with_fifos(made, 2 if depth is None else depth)
+    fifos = fifo_nodes(graph)
+    design = stitch(graph, folder, parameters=load_arrays(folder / graph.parameters_file))
+    note(f"building the simulator of {len(fifos)} FIFOs with Verilator")
+    simulator = FifoSimulator.build(graph, design, folder / "sim")
+    if depth is None:
+        found = size_fifos(graph, simulator.trial, note)
+    else:
+        found = check_depths(graph, simulator.trial, [depth] * len(fifos))
+    record = FifoSizing(
+        method="sized" if depth is None else "fixed",
+        fifos=tuple(
+            FifoDepth(
+                name=fifo.name,
+                stream=fifo.inputs[0].name,
+                depth=found.depths[fifo.name],
+                width=fifo.inputs[0].elements * fifo.inputs[0].dtype.bits,
+            )
+            for fifo in fifos
+        ),
+        initiation_interval=found.interval,
+        initiation_interval_deep=found.interval_deep,
+        slowest_node=found.slowest_node,
+        slowest_cycles=found.slowest_cycles,
+        frames=found.frames,
+        trials=found.trials,
+        complete=found.proven,
+        seconds=round(time.monotonic() - started, 1),
+        graph_digest=made.digest(),
+        sources_digest=simulator.digest,
+        tool_versions=package_versions("verilator"),
+    )
+    record.write(folder / FIFOS)
+    return _summary(record, found), [FIFOS]
+
+
+def _summary(record: FifoSizing, found: Sizing) -> str:
+    ratio = record.initiation_interval_over_slowest_layer
+    text = (
+        f"{len(record.fifos)} FIFOs, {record.depth_total} beats, {record.memory_bits} bits; "
+        f"{record.initiation_interval:.0f} cycles per frame, {ratio:.3f} times the slowest node "
+        f"{record.slowest_node}; {record.trials} simulations"
+    )
+    if found.interval_deep > record.slowest_cycles * (1 + TOLERANCE):
+        text += f" (no FIFO depth is faster than {found.interval_deep:.0f} cycles)"
+    if not found.proven:
+        text += " (the search stopped at its limit; smaller ones may do)"
+    return text

@@ -1,0 +1,248 @@
+"""Fold a network to a target: the cheapest folding of a frame rate, or the fastest of a board."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaqat_hw.compile.fold_search import FoldSearch
+from adaqat_hw.compile.simulate import load_arrays
+from adaqat_hw.cost.fold_problem import COUNTED, Counts, FoldProblem, fold_problem
+from adaqat_hw.cost.fold_solve import Folding, cost_of, pair
+from adaqat_hw.cost.hardware_cost import HardwareCostModel, cost_model_path, load_cost_model
+from adaqat_hw.errors import ConfigError
+from adaqat_hw.schema import (
+    Board,
+    BuildRequest,
+    HardwareGraph,
+    HardwareNode,
+    ImplChoice,
+    MvauImpl,
+    Resources,
+    sha256_file,
+)
+from adaqat_hw.schema.folding import (
+    CostProvenance,
+    FoldingRecord,
+    FoldingTarget,
+    NodeFolding,
+)
+
+FOLDING_FILE = "folding.json"
+_WEIGHTED = ("MVAU", "VVAU")
+_BACKEND = {"dsp": "rtl", "lut": "hls"}  # of FINN's node that stands for an MVAU
+
+
+def unfolded(request: BuildRequest) -> BuildRequest:
+    """Return the request of the estimate that a folding is searched from: 1 everywhere."""
+    return request.model_copy(update={"goal": "estimate", "target_fps": None, "folding": {}})
+
+
+def folded(request: BuildRequest, record: FoldingRecord) -> BuildRequest:
+    """Return ``request`` with the folding of ``record``."""
+    chosen = {
+        "target_fps": None,
+        "folding": record.folding,
+        "impl_per_layer": {**request.impl_per_layer, **record.impl_per_layer},
+    }
+    return request.model_copy(update=chosen)
+
+
+def fold_build(
+    folder: Path, request: BuildRequest, board: Board, target: FoldingTarget
+) -> FoldingRecord:
+    """Return the folding for a target, from the unfolded estimate in ``folder``.
+
+    Raises:
+        ConfigError: the target cannot be met (names the nearest that can), the board's family
+            was not measured, or the network has a node whose folding or cost is not known.
+    """
+    graph = HardwareGraph.read(folder / "hardware.json")
+    arrays = load_arrays(folder / graph.parameters_file)
+    model = load_cost_model(board.yosys_family)
+    return fold_graph(graph, request, board, target, model, narrow_weights(graph, arrays))
+
+
+def narrow_weights(
+    graph: HardwareGraph, arrays: Mapping[str, NDArray[np.int64]]
+) -> dict[str, bool]:
+    """Tell for every MVAU whether its weights leave out the most negative value."""
+    found = {}
+    for node in graph.nodes:
+        bits = node.attributes.get("weight_bits")
+        if node.op == "MVAU" and isinstance(bits, int):
+            lowest = int(arrays[node.parameters["weights"]].min())
+            found[node.name] = lowest > -(2 ** (bits - 1))
+    return found
+
+
+def fold_graph(
+    graph: HardwareGraph,
+    request: BuildRequest,
+    board: Board,
+    target: FoldingTarget,
+    model: HardwareCostModel,
+    narrow: Mapping[str, bool] | None = None,
+) -> FoldingRecord:
+    """Return the folding of an unfolded graph for a target; raises as :func:`fold_build`."""
+    problem = fold_problem(
+        graph, model, board.dsp_block, implementations(graph, request), narrow=narrow,
+        fifo_depth=request.fifo_depth,
+    )  # fmt: skip
+    search = FoldSearch(graph, board, target, problem, request.clock_ns)
+    found = search.for_fps(target.fps) if target.fps is not None else search.for_board()
+    return _record(search, found, model)
+
+
+def implementations(graph: HardwareGraph, request: BuildRequest) -> dict[str, tuple[MvauImpl, ...]]:
+    """Return what each MVAU and VVAU may be built in.
+
+    As the request asks; where it asks for nothing, an MVAU in both where DSP blocks can take it
+    (a VVAU's cost in DSP blocks is not measured).
+    """
+    layers = [node.layer for node in graph.nodes if node.op in _WEIGHTED]
+    allowed: dict[str, tuple[MvauImpl, ...]] = {}
+    for node in graph.nodes:
+        if node.op not in _WEIGHTED:
+            continue
+        if node.impl is None:
+            raise ConfigError(f"{node.op} {node.name!r} has no implementation; build it again.")
+        asked = request.impl_per_layer.get(node.layer or "", request.impl)
+        # A request chooses by layer: a node that has none, or shares it, stays as it is.
+        if asked != "auto" or node.layer is None or layers.count(node.layer) > 1:
+            allowed[node.name] = (node.impl,)
+        elif node.op == "MVAU" and "dsp_refusal" not in node.attributes:
+            allowed[node.name] = ("lut", "dsp")
+        else:
+            allowed[node.name] = ("lut",)
+    return allowed
+
+
+def mvau_names(graph: HardwareGraph, impls: Mapping[str, MvauImpl | None]) -> dict[str, str]:
+    """Return the names that FINN will give the nodes when MVAUs are built in ``impls``.
+
+    FINN counts nodes of one operator and backend in graph order, and a LUT MVAU is its HLS one.
+
+    Raises:
+        ConfigError: the present names do not follow that rule.
+    """
+    now = _counted_names(graph, {node.name: node.impl for node in graph.nodes})
+    if wrong := [name for name, counted in now.items() if name != counted]:
+        raise ConfigError(
+            f"Node {wrong[0]!r} should be named {now[wrong[0]]!r}, so the names after folding "
+            "cannot be told; give the folding by hand."
+        )
+    return _counted_names(graph, impls)
+
+
+def _counted_names(
+    graph: HardwareGraph, impls: Mapping[str, MvauImpl | None]
+) -> dict[str, str]:  # fmt: skip
+    names: dict[str, str] = {}
+    counts: dict[str, int] = {}
+    for node in graph.nodes:
+        impl = impls[node.name]
+        if node.op != "MVAU" or impl is None:
+            names[node.name] = node.name
+            continue
+        stem = f"MVAU_{_BACKEND[impl]}"
+        names[node.name] = f"{stem}_{counts.setdefault(stem, 0)}"
+        counts[stem] += 1
+    return names
+
+
+def _record(search: FoldSearch, found: Folding, model: HardwareCostModel) -> FoldingRecord:
+    graph, problem = search.graph, search.problem
+    picked = list(zip(graph.nodes, problem.nodes, found.choice, strict=True))
+    impls = {node.name: options.candidates[k].impl for node, options, k in picked}
+    names = mvau_names(graph, impls)
+    bottleneck = search.bottleneck(found)
+    _, streams = cost_of(problem, found.choice)
+    streams_error, error = _errors(problem, found)
+    return FoldingRecord(
+        network=graph.network,
+        board=search.board.name,
+        clock_ns=search.clock_ns,
+        target=search.target,
+        interval=found.interval,
+        fps=search.fps(found.interval),
+        bottleneck=bottleneck.model_copy(update={"node": names[bottleneck.node]}),
+        nodes=tuple(
+            NodeFolding(
+                node=names[node.name],
+                op=node.op,
+                layer=node.layer,
+                folds=options.candidates[k].folds,
+                impl=options.candidates[k].impl,
+                cycles=options.candidates[k].cycles,
+                resources=_resources(options.costs[k]),
+                error=_resources(options.errors[k]),
+            )
+            for node, options, k in picked
+        ),
+        streams=_resources(streams),
+        streams_error=_resources(streams_error),
+        total=_resources(found.total),
+        error=_resources(error),
+        capacity=_resources(search.capacity),
+        utilisation={
+            name: float(part)
+            for name, part in zip(COUNTED, found.total / search.totals, strict=True)
+        },
+        folding={names[node.name]: options.candidates[k].folds for node, options, k in picked},
+        impl_per_layer=_impl_per_layer(graph.nodes, impls),
+        model=CostProvenance(
+            file=cost_model_path(model.family).name,
+            sha256=_digest(cost_model_path(model.family)),
+            tool=model.tool,
+            tool_version=model.tool_version,
+            samples=model.samples,
+        ),
+    )
+
+
+def _impl_per_layer(
+    nodes: tuple[HardwareNode, ...], impls: Mapping[str, MvauImpl | None]
+) -> dict[str, ImplChoice]:
+    """Return the implementations by layer, of layers with one node that has such."""
+    rows = [(node.layer, impls[node.name]) for node in nodes if node.op in _WEIGHTED]
+    layers = [layer for layer, _ in rows]
+    return {
+        layer: impl
+        for layer, impl in rows
+        if layer is not None and impl is not None and layers.count(layer) == 1
+    }
+
+
+def _errors(problem: FoldProblem, found: Folding) -> tuple[Counts, Counts]:
+    """Return the half-width of the error bars of all streams and of the total.
+
+    Nodes of one kind share a fit, so their errors are taken to go the same way and add up;
+    kinds are independent of each other.
+    """
+    by_kind: dict[str, Any] = {}
+    for options, k in zip(problem.nodes, found.choice, strict=True):
+        kind = options.kinds[k]
+        by_kind[kind] = by_kind.get(kind, 0.0) + options.errors[k]
+    streams = sum(
+        (s.errors[pair(problem, s, found.choice)] for s in problem.streams),
+        np.zeros(len(COUNTED)),
+    )
+    squares = sum((value**2 for value in by_kind.values()), streams**2)
+    return streams, np.sqrt(squares)
+
+
+def _resources(counts: Counts) -> Resources:
+    values: dict[str, Any] = {
+        name: math.ceil(value - 1e-9) for name, value in zip(COUNTED, counts, strict=True)
+    }
+    return Resources(**values)
+
+
+def _digest(path: Path) -> str:
+    return sha256_file(path) if path.is_file() else ""

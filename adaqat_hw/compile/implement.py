@@ -1,0 +1,281 @@
+"""Vivado stage: the simulated RTL as packaged IP, synthesized out of context, or on a board.
+
+Reports become records before anything is judged.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from adaqat_hw.compile import deploy
+from adaqat_hw.compile.compile import layer_rows
+from adaqat_hw.compile.environment import Environment
+from adaqat_hw.compile.fifo_depths import sized_graph
+from adaqat_hw.compile.simulate import load_arrays
+from adaqat_hw.compile.vivado import FOLDER, VERSIONS, require_vivado, run_script, work_folder
+from adaqat_hw.compile.vivado_board import board_script
+from adaqat_hw.compile.vivado_reports import (
+    Instance,
+    read_hierarchy,
+    read_power,
+    read_timing,
+    read_utilization,
+)
+from adaqat_hw.compile.vivado_scripts import (
+    IMPL,
+    SYNTH,
+    Design,
+    ip_script,
+    ooc_script,
+    report_names,
+)
+from adaqat_hw.errors import ReportError, StageFailed
+from adaqat_hw.rtl.stitch import StitchedDesign, instance_names, stitch
+from adaqat_hw.schema import (
+    Board,
+    Goal,
+    HardwareGraph,
+    Power,
+    ResourceReport,
+    Resources,
+    Timing,
+    VivadoResult,
+    add_resources,
+    sha256_file,
+)
+
+RECORD, DEPLOY, IP = "vivado.json", "deploy", "ip"
+THREADS = 4
+_SOURCES = "src"
+R = TypeVar("R")
+_STAGES = {SYNTH: "vivado_synth", IMPL: "vivado_impl"}
+
+
+def implement_design(
+    folder: Path,
+    board: Board,
+    goal: Goal,
+    variant: str,
+    environment: Environment,
+    note: Callable[[str], None],
+) -> tuple[str, list[str]]:
+    """Run Vivado on the build in ``folder`` as far as ``goal``; write vivado.json.
+
+    Raises:
+        StageFailed: Vivado failed, or timing is not met (the records are written first).
+        ReportError: a report is not what it should be.
+    """
+    folder = folder.resolve()
+    graph = sized_graph(folder)
+    design = stitch(graph, folder, parameters=load_arrays(folder / graph.parameters_file))
+    _remove_old(folder)
+    version = require_vivado(environment, folder)
+    work = work_folder(folder)
+    given = _given(design, graph, board, work)
+    if goal == "ooc_synth":
+        run_script(environment, folder, "ooc", ooc_script(given, THREADS), note)
+        return _finish(folder, graph, board, goal, variant, version, (SYNTH, IMPL), [])
+    made = deploy.wrapper(graph, design.top, dma=goal == "bitfile")
+    (work / f"{deploy.WRAPPER}.v").write_text(made, encoding="utf-8")
+    if goal == "bitfile":
+        given = _with_adapters(given, work)
+    run_script(environment, folder, "package", ip_script(given, deploy.WRAPPER), note)
+    if goal == "ip":
+        files = _packaged(work / IP, folder / IP)
+        return _finish(folder, graph, board, goal, variant, version, (), files)
+    run_script(environment, folder, "board", board_script(board, graph.clock_ns, THREADS), note)
+
+    def package() -> list[Path]:
+        return deploy.write_package(graph, work, folder / DEPLOY)
+
+    return _finish(folder, graph, board, goal, variant, version, (IMPL,), package)
+
+
+def _remove_old(folder: Path) -> None:
+    """Remove what an earlier run left: a run that fails must not seem to have made it."""
+    for name in (RECORD, *(f"resources-{stage}.json" for stage in _STAGES.values())):
+        (folder / name).unlink(missing_ok=True)
+    for name in (DEPLOY, IP):
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def _given(design: StitchedDesign, graph: HardwareGraph, board: Board, work: Path) -> Design:
+    """Copy sources and memories into one folder, where Vivado finds the one from the other."""
+    target = work / _SOURCES
+    target.mkdir()
+    names: dict[str, Path] = {}
+    for path in (*design.sources, *design.data_files.values()):
+        if names.setdefault(path.name, path) != path:
+            raise StageFailed(
+                "vivado", f"{str(path)!r} and {str(names[path.name])!r} have the same name"
+            )
+        shutil.copyfile(path, target / path.name)
+    return Design(
+        top=design.top,
+        part=board.part,
+        clock_ns=graph.clock_ns,
+        sources=tuple(f"{_SOURCES}/{path.name}" for path in design.sources),
+        memories=tuple(f"{_SOURCES}/{path.name}" for path in design.data_files.values()),
+    )
+
+
+def _with_adapters(given: Design, work: Path) -> Design:
+    for name in deploy.ADAPTERS:
+        shutil.copyfile(deploy.folder() / name, work / _SOURCES / name)
+    extra = tuple(f"{_SOURCES}/{name}" for name in deploy.ADAPTERS)
+    return Design(given.top, given.part, given.clock_ns, given.sources + extra, given.memories)
+
+
+def _packaged(made: Path, target: Path) -> list[Path]:
+    if not (made / "component.xml").is_file():
+        raise StageFailed("vivado", f"no component.xml in {str(made)!r} after packaging")
+    deploy.put_folder(target, lambda part: shutil.copytree(made, part, dirs_exist_ok=True))
+    return sorted(path for path in target.rglob("*") if path.is_file())
+
+
+def _finish(
+    folder: Path,
+    graph: HardwareGraph,
+    board: Board,
+    goal: Goal,
+    variant: str,
+    version: str,
+    stages: tuple[str, ...],
+    files: list[Path] | Callable[[], list[Path]],
+) -> tuple[str, list[str]]:
+    """Read the reports, write the records, then judge the timing and take what was made."""
+    timing: Timing | None = None
+    power: Power | None = None
+    reports: list[str] = []
+    made: list[ResourceReport] = []
+    for stage in stages:
+        names = {kind: f"{FOLDER}/{name}" for kind, name in report_names(stage).items()}
+        timing = _read(read_timing, folder / names["timing"])
+        power = _read(read_power, folder / names["power"])
+        made.append(resource_report(folder, graph, board, variant, stage, names, timing))
+        reports += sorted(names.values())
+    # All reports are understood before the first record is written.
+    records = [f"resources-{report.stage}.json" for report in made]
+    for name, report in zip(records, made, strict=True):
+        report.write(folder / name)
+    result = VivadoResult(
+        goal=goal, part=board.part, clock_ns=graph.clock_ns, vivado=version, timing=timing,
+        power=power, reports=tuple(reports),
+    )  # fmt: skip
+    result.write(folder / RECORD)
+    _require_timing(timing, graph.clock_ns, folder / FOLDER)
+    listed = files() if callable(files) else files
+    names_made = tuple(path.relative_to(folder).as_posix() for path in listed)
+    result.model_copy(update={"files": names_made}).write(folder / RECORD)
+    total = made[-1].total if made else Resources()
+    text = f"Vivado {version}: {_words(goal, total, timing, power)}"
+    return text, [RECORD, *records, *reports, *names_made]
+
+
+def _read(reader: Callable[[Path], R], path: Path) -> R:
+    """Read a report that Vivado has just written; one that is not understood is no result."""
+    try:
+        return reader(path)
+    except ReportError as exc:
+        raise ReportError(
+            f"Vivado's report cannot be used: {str(exc).rstrip('.')}; run the same command again, "
+            f"and if it stays, with another of the versions {', '.join(VERSIONS)}."
+        ) from exc
+
+
+def _words(goal: Goal, total: Resources, timing: Timing | None, power: Power | None) -> str:
+    if goal == "ip":
+        return f"IP packaged in {IP}/"
+    told = f"{total.lut} LUT, {total.ff} FF, {total.dsp} DSP, {total.bram_18k} BRAM 18k"
+    if timing is not None and timing.wns_ns is not None:
+        told += f", slack {timing.wns_ns:+.3f} ns"
+    if power is not None:
+        told += f", {power.total_w:.2f} W estimated"
+    return f"{told}; bitstream and driver in {DEPLOY}/" if goal == "bitfile" else told
+
+
+def _require_timing(timing: Timing | None, clock_ns: float, work: Path) -> None:
+    if timing is None or timing.met is not False:
+        return
+    if timing.wns_ns is not None and timing.wns_ns < 0:
+        needed = clock_ns - timing.wns_ns
+        reason = (
+            f"timing is not met: the worst path misses {clock_ns:g} ns by {-timing.wns_ns:.3f} ns "
+            f"({1000 / needed:.1f} MHz are reached); build with --clock-ns "
+            f"{math.ceil(needed * 10) / 10:.1f} or more"
+        )
+    else:
+        slack = "not reported" if timing.whs_ns is None else f"{timing.whs_ns:.3f} ns"
+        reason = f"timing is not met although setup is: the worst hold slack is {slack}"
+    raise StageFailed("vivado", reason, work / report_names(IMPL)["timing"])
+
+
+def resource_report(
+    folder: Path,
+    graph: HardwareGraph,
+    board: Board,
+    variant: str,
+    stage: str,
+    names: dict[str, str],
+    timing: Timing,
+) -> ResourceReport:
+    """Return the utilization reports of a stage, per layer by the instance names of the top.
+
+    A node that the hierarchy does not show has no numbers, nor has its layer; it is listed.
+
+    Raises:
+        ReportError: the report is of another part, or shows no instance of the design.
+    """
+    flat = _read(read_utilization, folder / names["utilization"])
+    if not _same_part(flat.device, board.part):
+        raise ReportError(
+            f"{str(folder / names['utilization'])!r} is of part {flat.device!r}, not of "
+            f"{board.part!r}; build again."
+        )
+    labels = instance_names(graph.nodes)
+    shown = _children(_read(read_hierarchy, folder / names["hierarchy"]), set(labels.values()))
+    if not shown:
+        raise ReportError(
+            f"{str(folder / names['hierarchy'])!r} shows no instance of the accelerator; it was "
+            "flattened or is of another design."
+        )
+    costs = {node: shown.get(label, Resources()) for node, label in labels.items()}
+    rows, loose = layer_rows(graph, costs.__getitem__)
+    lost = tuple(node for node, label in labels.items() if label not in shown)
+    source = folder / names["hierarchy"]
+    slack = timing.wns_ns
+    return ResourceReport(
+        plan=variant,
+        stage=_STAGES[stage],  # type: ignore[arg-type]
+        part=board.part,
+        tool="vivado",
+        tool_version=flat.version,
+        total=flat.used,
+        layer_sum=add_resources(row.resources for row in rows),
+        layers=rows,
+        unmatched=tuple(dict.fromkeys((*loose, *lost))),
+        source_file=names["hierarchy"],
+        source_sha256=sha256_file(source),
+        slack_ns=slack,
+        fmax_mhz=None if slack is None else 1000 / (graph.clock_ns - slack),
+    )
+
+
+def _children(top: Instance, labels: set[str]) -> dict[str, Resources]:
+    """Return the resources of the design's own instances, wherever in the tree they stand."""
+    here = {c.name: c.resources for c in top.children if c.name in labels}
+    below = [_children(child, labels) for child in top.children if child.name not in labels]
+    return max([here, *below], key=len)
+
+
+def _same_part(device: str, part: str) -> bool:
+    """Compare as far as Vivado writes it: older reports leave the vendor, speed or grade out."""
+    first, second = (
+        re.sub(r"[^a-z0-9]", "", text.lower()).removeprefix("xc") for text in (device, part)
+    )
+    return bool(first) and (first.startswith(second) or second.startswith(first))

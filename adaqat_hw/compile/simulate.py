@@ -1,0 +1,191 @@
+"""Simulate stage: the stitched accelerator against the integer model, bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from adaqat_hw.compile.fifo_depths import sized_graph
+from adaqat_hw.errors import StageFailed
+from adaqat_hw.rtl.integer_model import IntegerModel
+from adaqat_hw.rtl.packing import IntArray, pack_words, unpack_words
+from adaqat_hw.rtl.stitch import stitch
+from adaqat_hw.rtl.verilate import Simulator, Stall
+from adaqat_hw.schema import HardwareGraph, SimulationPass, SimulationResult
+from adaqat_hw.tools import package_versions
+
+# A frame that takes this many times longer than FINN estimates will never come.
+PATIENCE = 20
+STALL_SEED = 1
+MOST_STALLED = 0.999
+
+
+def simulate_design(
+    folder: Path, frames: int, stall_frames: int, note: Callable[[str], None]
+) -> tuple[str, list[str]]:
+    """Stitch the graph in ``folder``, simulate it, write simulation.json.
+
+    Args:
+        folder: the build's folder, compiled.
+        frames: real frames to run without stalls.
+        stall_frames: frames of each kind (real, random and extreme) to run with each pattern of
+            random stalls: both streams now and then, a sink that is slower than the accelerator,
+            so that back-pressure reaches every layer, and a source that starves it.
+
+    Raises:
+        StageFailed: the integer model and FINN's graph differ, the simulation hangs or breaks
+            the stream protocol, or any output value differs; the record is written first.
+    """
+    graph = sized_graph(folder)
+    parameters = load_arrays(folder / graph.parameters_file)
+    golden = load_arrays(folder / graph.golden_file)
+    model = IntegerModel(graph, parameters)
+    expected = model.run(golden["inputs"])
+    _require_equal_to_finn(expected, golden)
+    note("integer model equals FINN's graph; stitching")
+    design = stitch(graph, folder, parameters=parameters)
+    note("building the simulator with Verilator")
+    simulator = Simulator.build(
+        design.sources,
+        design.top,
+        work_dir=folder / "sim",
+        data_files=design.data_files,
+        defines=("VERILATOR",),
+        input_width=design.input_width,
+        output_width=design.output_width,
+    )
+    kinds = golden["kinds"].astype(str)
+    real = np.flatnonzero(kinds == "real")
+    other = np.flatnonzero(kinds != "real")
+    passes = []
+    outputs: IntArray | None = None
+    for kind, chosen in (("real", real), ("random and extreme", other)):
+        for pattern, stall in (("", None), *stall_patterns(graph)):
+            frames_here = chosen[: frames if stall is None else stall_frames]
+            if len(frames_here) == 0:
+                continue
+            note(f"{len(frames_here)} {kind} frames, {pattern or 'no stalls'}")
+            done, got = _pass(
+                simulator,
+                graph,
+                golden["inputs"][frames_here],
+                expected[frames_here],
+                stall,
+                pattern,
+                kind,
+            )
+            passes.append(done)
+            if kind == "real" and stall is None:
+                outputs = got
+    result = SimulationResult(
+        reference="adaqat_hw.rtl.IntegerModel, equal to FINN's graph on the same frames",
+        passes=tuple(passes),
+        frames_real=min(frames, len(real)),
+        mismatches=sum(p.mismatches for p in passes),
+        accuracy=_accuracy(graph, outputs, golden, real[:frames]),
+        tool_versions=package_versions("verilator", "numpy"),
+        sources_digest=simulator.digest,
+    )
+    result.write(folder / "simulation.json")
+    total = sum(p.frames for p in passes)
+    if result.mismatches:
+        raise StageFailed(
+            "simulate",
+            f"{result.mismatches} of {total} frames differ from the integer model",
+            folder / "simulation.json",
+        )
+    measured = passes[0].cycles_per_frame
+    cycles = "one frame" if measured is None else f"{measured:.0f} cycles per frame"
+    text = f"{total} frames bit-exact, {cycles} (FINN estimates {graph.cycles_estimated})"
+    return text, ["simulation.json"]
+
+
+def load_arrays(path: Path) -> dict[str, IntArray]:
+    """Read an .npz of plain arrays; a damaged one is a StageFailed naming it."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError) as exc:
+        raise StageFailed("simulate", f"{str(path)!r} cannot be read: {exc}") from exc
+
+
+def _require_equal_to_finn(expected: IntArray, golden: dict[str, IntArray]) -> None:
+    differs = np.any(
+        expected.reshape(len(expected), -1) != golden["outputs"].reshape(len(expected), -1), axis=1
+    )
+    if differs.any():
+        raise StageFailed(
+            "simulate",
+            f"the integer model and FINN's graph differ on {int(differs.sum())} of "
+            f"{len(differs)} frames, the first is frame {int(np.argmax(differs))}",
+        )
+
+
+def stall_patterns(graph: HardwareGraph) -> list[tuple[str, Stall]]:
+    """Return the stall patterns in words and numbers.
+
+    A stream of few beats per frame must stall long to matter: the slow ones are idle so often
+    that a frame takes twice the accelerator's own time on that stream.
+    """
+    slowest = max(graph.cycles_estimated, graph.input_stream.beats, graph.output_stream.beats)
+
+    def idle(beats: int) -> float:
+        return min(max(1 - beats / (2 * slowest), 0.5), MOST_STALLED)
+
+    return [
+        ("both streams, half the time", Stall(STALL_SEED, 0.5, 0.5)),
+        ("sink twice as slow", Stall(STALL_SEED + 1, 0.0, idle(graph.output_stream.beats))),
+        ("source twice as slow", Stall(STALL_SEED + 2, idle(graph.input_stream.beats), 0.0)),
+    ]
+
+
+def _pass(
+    simulator: Simulator,
+    graph: HardwareGraph,
+    inputs: IntArray,
+    expected: IntArray,
+    stall: Stall | None,
+    pattern: str,
+    kind: str,
+) -> tuple[SimulationPass, IntArray]:
+    n = len(inputs)
+    source, sink = graph.input_stream, graph.output_stream
+    words = pack_words(inputs.reshape(-1, source.elements), source.dtype)
+    slowest = max(graph.cycles_estimated, source.beats, sink.beats)
+    run = simulator.run(
+        words,
+        n * sink.beats,
+        max_cycles=PATIENCE * slowest * (n + len(graph.nodes)) + 10_000,
+        stall=stall,
+        drain=slowest,
+    )
+    got = unpack_words(run.words, sink.elements, sink.dtype).reshape(expected.shape)
+    differs = np.any(got.reshape(n, -1) != expected.reshape(n, -1), axis=1)
+    done = SimulationPass(
+        stalls=stall is not None,
+        pattern=pattern or None,
+        seed=None if stall is None else stall.seed,
+        kind=kind,
+        frames=n,
+        mismatches=int(differs.sum()),
+        cycles=run.cycles,
+        latency_cycles=None if stall else run.latency_to(sink.beats),
+        cycles_per_frame=None if stall else run.interval(sink.beats),
+    )
+    return done, got
+
+
+def _accuracy(
+    graph: HardwareGraph, outputs: IntArray | None, golden: dict[str, IntArray], real: IntArray
+) -> float | None:
+    if outputs is None:
+        return None
+    labels = golden["labels"][real]
+    if len(labels) == 0 or (labels < 0).any():
+        return None
+    ends = graph.ends
+    logits = outputs.reshape(len(outputs), -1) * np.array(ends.output_scale)
+    logits = logits + np.array(ends.output_bias)
+    return float(np.mean(np.argmax(logits, axis=1) == labels))

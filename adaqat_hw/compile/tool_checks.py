@@ -1,0 +1,32 @@
+"""Whether a goal can be reached at all, asked before hours of work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from adaqat_hw.compile.environment import Environment
+from adaqat_hw.compile.vivado import require_vivado
+from adaqat_hw.compile.vivado_board import require_board
+from adaqat_hw.errors import ConfigError
+from adaqat_hw.schema import VIVADO_GOALS, Board, Goal
+
+
+def require_goal(goal: Goal, board: Board, environment: Environment, folder: Path) -> str | None:
+    """Return the version of Vivado where ``goal`` needs it, else None.
+
+    Asked before hours of work, so that a goal that cannot be reached is refused at once.
+
+    Raises:
+        ConfigError: the board is not of a family that Vivado knows, or has no block design.
+        ToolNotFound: no Vivado, or a version that is not supported.
+    """
+    if goal not in VIVADO_GOALS:
+        return None
+    if board.family not in ("zynq7000", "zynqultrascale+"):
+        raise ConfigError(
+            f"Goal {goal!r} needs Vivado, which does not know board {board.name!r} "
+            f"({board.family}); choose --goal rtl."
+        )
+    if goal == "bitfile":
+        require_board(board)
+    return require_vivado(environment, folder)

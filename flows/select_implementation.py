@@ -1,0 +1,137 @@
+"""Choose how each MVAU and VVAU is built: in LUTs, or in DSP blocks (an MVAU by FINN)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from adaqat_hw.schema import ImplChoice
+from flows.flow_state import FlowState, MvauChoice, Refused
+from flows.layers import WEIGHTED_OPS, base_op
+
+# Up to this product of widths a LUT multiplier is small; docs: LUTs grow with the product,
+# DSP blocks do not.
+LUT_BIT_PRODUCT = 16
+# (activation, weight, accumulator) bits that fit a DSP block's datapath.
+_DATAPATH = {"DSP48E1": (18, 25, 48), "DSP48E2": (18, 27, 48), "DSP58": (24, 27, 58)}
+_NOT_FOR_FINN = ("MULT18X18D",)  # Lattice ECP5
+_LUT_WEIGHTS = ("BINARY", "TERNARY")
+
+
+def choose_impl(
+    asked: ImplChoice, weight_bits: int, act_bits: int, dsp_refusal: str | None
+) -> MvauChoice | str:
+    """Choose LUT or DSP for one MVAU.
+
+    Args:
+        asked: what the request says for its layer.
+        weight_bits: width of its weights.
+        act_bits: width of its activations.
+        dsp_refusal: why the DSP version cannot take it, or None.
+
+    Returns:
+        The choice, or the reason for which the request cannot be met.
+    """
+    if asked == "lut":
+        return MvauChoice("lut", "asked for")
+    if asked == "dsp":
+        return MvauChoice("dsp", "asked for") if dsp_refusal is None else dsp_refusal
+    if dsp_refusal is not None:
+        return MvauChoice("lut", f"auto: {dsp_refusal}")
+    product = weight_bits * act_bits
+    sizes = f"{weight_bits} x {act_bits} bits = {product}"
+    if product <= LUT_BIT_PRODUCT:
+        return MvauChoice("lut", f"auto: {sizes}, at most {LUT_BIT_PRODUCT}")
+    return MvauChoice("dsp", f"auto: {sizes}, above {LUT_BIT_PRODUCT}")
+
+
+def choose_all(state: FlowState) -> None:
+    """Fill ``state.choices`` for every MVAU and VVAU and tell FINN which backend to take.
+
+    Raises:
+        Refused: a layer that the request names does not exist, or cannot be built as asked.
+    """
+    from qonnx.custom_op.registry import getCustomOp
+
+    request, model = state.request, state.model
+    nodes = [n for n in model.graph.node if base_op(n.op_type) in WEIGHTED_OPS]
+    # Beside the network's own layers, those that the flow made: shortcuts without parameters.
+    known = {x.name for x in state.layers} | {x for n in nodes if (x := state.layer_of.get(n.name))}
+    problems = [
+        f"The request sets impl_per_layer of {name!r}, which is no layer; there are "
+        f"{sorted(known)!r}."
+        for name in request.impl_per_layer
+        if name not in known
+    ]
+    for node in model.graph.node:
+        instance = getCustomOp(node)
+        op = base_op(node.op_type)
+        if op != "MVAU":
+            # A VVAU's RTL is this project's, in LUTs or DSPs; FINN's is for Versal only.
+            instance.set_nodeattr("preferred_impl_style", "hls" if op == "VVAU" else "")
+        if op not in WEIGHTED_OPS:
+            continue
+        layer = state.layer_of.get(node.name) or node.name
+        asked = request.impl_per_layer.get(layer, request.impl)
+        weights, acts = instance.get_input_datatype(1), instance.get_input_datatype(0)
+        limit = _lut_refusal(weights, acts)
+        refusal = _dsp_refusal(model, node, instance, request.dsp_block) if op == "MVAU" else None
+        choice: MvauChoice | str
+        if limit is not None:
+            choice = limit
+        else:
+            choice = choose_impl(asked, weights.bitwidth(), acts.bitwidth(), refusal)
+        if isinstance(choice, str):
+            problems.append(f"Layer {layer!r} cannot be built with impl={asked!r}: {choice}.")
+            continue
+        state.choices[node.name] = replace(choice, dsp_refusal=refusal)
+        if op == "MVAU":
+            style = "rtl" if choice.impl == "dsp" else "hls"
+            instance.set_nodeattr("preferred_impl_style", style)
+        if choice.impl == "lut":
+            instance.set_nodeattr("resType", "lut")
+    if problems:
+        raise Refused(problems)
+
+
+def _lut_refusal(weights: Any, acts: Any) -> str | None:
+    """Return why no MVAU can take these types: values of two levels that are not 0 and 1."""
+    for what, datatype in (("weights", weights), ("activations", acts)):
+        name = datatype.name
+        if not (name in _LUT_WEIGHTS or name.startswith(("INT", "UINT"))):
+            return f"its {what} are {name}, not integers of 1 bit or more; use 2-bit {what}"
+    return None
+
+
+def _dsp_refusal(model: Any, node: Any, instance: Any, block: str) -> str | None:
+    """Return why FINN's RTL MVAU cannot take this node, or None."""
+    weights, acts = instance.get_input_datatype(1), instance.get_input_datatype(0)
+    accu = instance.get_output_datatype()
+    if block in _NOT_FOR_FINN:
+        return f"FINN's DSP version is written for AMD's DSP blocks and this board has {block}"
+    if block not in _DATAPATH:
+        raise Refused([f"dsp_block is {block!r}; allowed are {sorted(_DATAPATH)!r}."])
+    max_act, max_weight, max_accu = _DATAPATH[block]
+    if not weights.signed():
+        return f"the DSP version needs signed weights and these are {weights.name}"
+    if weights.bitwidth() < 2 or acts.bitwidth() < 2:
+        return (
+            "the DSP version needs 2 bits or more and this has "
+            f"{weights.bitwidth()}-bit weights and {acts.bitwidth()}-bit activations"
+        )
+    if block == "DSP48E1":
+        values = model.get_initializer(node.input[1])
+        if values is None or np.min(values) <= weights.min():
+            return (
+                f"the DSP version on {block} needs narrow weights and these reach "
+                f"{int(weights.min())}"
+            )
+    act_width = acts.bitwidth() - int(acts.signed())
+    if act_width >= max_act or weights.bitwidth() > max_weight or accu.bitwidth() > max_accu:
+        return (
+            f"weights of {weights.bitwidth()}, activations of {acts.bitwidth()} and accumulators "
+            f"of {accu.bitwidth()} bits exceed the {block} datapath {_DATAPATH[block]!r}"
+        )
+    return None
