@@ -61,6 +61,7 @@ class TrainConfig(Record):
     lr: float = Field(default=0.1, gt=0)
     lr_warmup_epochs: float = Field(default=0.0, ge=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
+    nesterov: bool = False
     weight_decay: float = Field(default=1e-4, ge=0)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     init: str | None = None
@@ -74,6 +75,16 @@ class TrainConfig(Record):
     compile: bool = False
     tensorboard: bool = False
     threads: int | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> Self:
+        if self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):
+            raise ValueError(
+                f"nesterov = true with optimizer {self.optimizer!r} and momentum "
+                f"{self.momentum!r}: it belongs to optimizer 'sgd' with a momentum above 0; "
+                "change one of them"
+            )
+        return self
 
 
 class QuantConfig(Record):

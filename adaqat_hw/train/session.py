@@ -201,5 +201,9 @@ def _optimizer(net: nn.Module, train: TrainConfig) -> torch.optim.Optimizer:
         kind = torch.optim.AdamW if train.optimizer == "adamw" else torch.optim.Adam
         return kind(net.parameters(), lr=train.lr, weight_decay=train.weight_decay)
     return torch.optim.SGD(
-        net.parameters(), lr=train.lr, momentum=train.momentum, weight_decay=train.weight_decay
+        net.parameters(),
+        lr=train.lr,
+        momentum=train.momentum,
+        weight_decay=train.weight_decay,
+        nesterov=train.nesterov,
     )

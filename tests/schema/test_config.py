@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from adaqat_hw.errors import ConfigError
 from adaqat_hw.resources import configs_dir
 from adaqat_hw.schema import load_config, parse_bits
+from adaqat_hw.schema.config import parse_config
 
 MINIMAL = 'name = "r"\n[network]\nname = "mlp"\n[data]\nname = "digits"\n'
 
@@ -120,3 +121,15 @@ def test_the_configuration_page_has_every_key_and_default():
             if not inner.is_required() and inner.default not in (None, {}):
                 shown = inner.default if isinstance(inner.default, str) else repr(inner.default)
                 assert str(shown) in row, row
+
+
+@pytest.mark.parametrize(("optimizer", "momentum"), [("adamw", 0.9), ("sgd", 0.0)])
+def test_nesterov_without_momentum_to_look_ahead_along_is_refused(optimizer, momentum):
+    train = {"optimizer": optimizer, "momentum": momentum, "nesterov": True}
+    body = {"name": "x", "network": {"name": "mlp"}, "data": {"name": "digits"}, "train": train}
+    with pytest.raises(ConfigError) as caught:
+        parse_config(body, "x.toml")
+    assert str(caught.value).endswith(
+        f"nesterov = true with optimizer {optimizer!r} and momentum {momentum!r}: it belongs to "
+        "optimizer 'sgd' with a momentum above 0; change one of them."
+    )

@@ -187,3 +187,17 @@ def test_an_epoch_of_the_demo_network_takes_well_under_a_second(
     started = time.process_time()
     train(config, Variant.named("learned"), tmp_path)
     assert (time.process_time() - started) / 3 < 1.0
+
+
+def test_nesterov_changes_the_steps_of_sgd(make_config: Make, tmp_path: Path) -> None:
+    weights = [
+        load_weights(path / "checkpoint.pt")
+        for nesterov in (False, True)
+        if train(
+            make_config(train={"nesterov": nesterov}),
+            Variant.named("float"),
+            path := tmp_path / str(nesterov),
+        )
+    ]
+    assert weights[0].keys() == weights[1].keys()
+    assert any(not torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
