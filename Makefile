@@ -1,5 +1,7 @@
-# make demo : set everything up, run the whole road on digits, end with the report page's path
-# make test : set everything up, run every test
+# make demo      : set everything up, go from training to the report on digits, end with its path
+# make test      : set everything up, run every test that takes no minutes
+# make test-full : set everything up, run every test
+# make check     : formatting, lint, types and import contracts; tests do not repeat them
 PYTHON ?= python3.11
 PIP     = .venv/bin/python -m pip --disable-pip-version-check
 BIN     = .venv/bin

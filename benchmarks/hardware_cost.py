@@ -46,7 +46,9 @@ from adaqat_hw.schema import (
     BuildConfig,
     HardwareGraph,
     HardwareNode,
+    ImplChoice,
     IntType,
+    MvauImpl,
     ResourceReport,
     Resources,
     Stream,
@@ -188,21 +190,29 @@ def own_nodes() -> Iterator[HardwareNode]:
     """Yield the small modules of ``hw/rtl`` over widths and foldings."""
     for bits, pe in ((2, 1), (4, 1), (4, 4), (8, 2), (4, 16), (8, 8), (13, 4), (6, 32)):
         channels = 2 * pe if pe > 4 else 16
-        both = {"NumChannels": channels, "PE": pe, "numInputVectors": (1, 8, 8)}
+        both: dict[str, Any] = {"NumChannels": channels, "PE": pe, "numInputVectors": (1, 8, 8)}
         size = (bits, False, pe, channels)
         yield _node("DuplicateStreams", size, size, copies=2, NumOutputStreams=2, **both)
         yield _node("ElementwiseAdd", size, (bits + 1, False, pe, channels), operands=2, **both)
         yield _node("GlobalAccPool", size, (bits + 6, False, pe, channels), **both)
         yield _node("LabelSelect", size, (8, False, 1, 1), Labels=channels, PE=pe, K=1)
-        kernel = {"KernelSize": (2, 2) if pe < 8 else (4, 4), "Function": "MaxPool", "PE": pe}
-        yield _node("Pool", size, size, Channels=channels, **kernel)
+        edge = 2 if pe < 8 else 4
+        yield _node(
+            "Pool",
+            size,
+            size,
+            Channels=channels,
+            KernelSize=(edge, edge),
+            Function="MaxPool",
+            PE=pe,
+        )
         for depth in (2, 16, 64):
             yield _node("StreamingFIFO", size, size, depth=depth)
 
 
 def network_nodes(
-    model: Path, board: Board, impl: Any, seed: int
-) -> Iterator[dict[str, Any]]:  # fmt: skip
+    model: Path, board: Board, impl: ImplChoice, seed: int
+) -> Iterator[dict[str, Any]]:
     """Fold a network at random, build it with FINN, and synthesize every node but LUT MVAUs."""
     rng = random.Random(seed)  # noqa: S311
     config = BuildConfig(board=board.name, goal="estimate", impl=impl)
@@ -262,7 +272,7 @@ def _node(
     source: tuple[int, bool, int, int],
     target: tuple[int, bool, int, int],
     *,
-    impl: Any = None,
+    impl: MvauImpl | None = None,
     operands: int = 1,
     copies: int = 1,
     **attributes: Any,

@@ -245,9 +245,10 @@ def _identity(
 def _exact(fused: QuantizedNetwork, stock: QuantizedNetwork, x: Tensor, y: Tensor) -> float:
     """Return the largest relative gradient difference in float64, where sums lose nothing."""
     few = x[:_EXACT_SAMPLES]
-    nets = [copy.deepcopy(net).double() for net in (fused, stock)]
-    found = _identity(*nets, few.double() if few.is_floating_point() else few, y[:_EXACT_SAMPLES])
-    return float(found["largest_relative_gradient_difference"])
+    x64 = few.double() if few.is_floating_point() else few
+    fused64, stock64 = copy.deepcopy(fused).double(), copy.deepcopy(stock).double()
+    comparison = _identity(fused64, stock64, x64, y[:_EXACT_SAMPLES])
+    return float(comparison["largest_relative_gradient_difference"])
 
 
 def _timed(step: Callable[[], None], count: int, world: World) -> float:

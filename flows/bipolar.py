@@ -11,9 +11,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from onnx import helper
+from numpy.typing import ArrayLike, NDArray
+from onnx import NodeProto, helper
 
 from flows.flow_state import FlowError, FlowState, Refused
+from flows.graph_types import Model
 from flows.network import as_bits, constant_of
 
 # A threshold that is met exactly leads to the upper level, whereas quantizers round to even.
@@ -40,24 +42,26 @@ def write_as_integers(state: FlowState) -> None:
     state.inclusive = _marked(model)
 
 
-def is_inclusive(node: Any) -> bool:
+def is_inclusive(node: NodeProto) -> bool:
     """Tell whether a MultiThreshold was a BipolarQuant."""
     return any(a.name == INCLUSIVE for a in node.attribute)
 
 
 def require_marks(state: FlowState) -> None:
     """Raise FlowError when a transformation lost the mark of a threshold."""
-    if (found := _marked(state.model)) != state.inclusive:
+    if (left := _marked(state.model)) != state.inclusive:
         raise FlowError(
-            f"of {state.inclusive} thresholds made of bipolar quantizers {found} are left"
+            f"of {state.inclusive} thresholds made of bipolar quantizers {left} are left"
         )
 
 
-def _marked(model: Any) -> int:
+def _marked(model: Model) -> int:
     return sum(is_inclusive(n) for n in model.graph.node)
 
 
-def _write_weights(model: Any, node: Any, weights: Any, scale: Any) -> None:
+def _write_weights(
+    model: Model, node: NodeProto, weights: NDArray[Any], scale: NDArray[Any]
+) -> None:
     signs = np.where(np.asarray(weights) >= 0, scale, -scale).astype(np.float32)
     name = _constant(model, node, "signs", signs)
     others = [_constant(model, node, k, v) for k, v in (("zero", 0.0), ("bits", 2.0))]
@@ -73,16 +77,17 @@ def _write_weights(model: Any, node: Any, weights: Any, scale: Any) -> None:
     )  # fmt: skip
 
 
-def _write_activation(model: Any, node: Any, scale: float) -> None:
+def _write_activation(model: Model, node: NodeProto, scale: float) -> None:
     source, target = node.input[0], node.output[0]
     bits = as_bits(model, target)
     steps = [[0.0]] if bits else [[0.0, 0.0]]
     kind, bias = ("BINARY", 0.0) if bits else ("INT2", -1.0)
+    attributes: dict[str, Any] = {"out_dtype": kind, "out_bias": bias, INCLUSIVE: 1}
     inner = [f"{target}_level", f"{target}_scaled"]
     nodes = [
         helper.make_node(
             "MultiThreshold", [source, _constant(model, node, "steps", steps)], inner[:1],
-            name=node.name, domain=_DOMAIN, out_dtype=kind, out_bias=bias, **{INCLUSIVE: 1},
+            name=node.name, domain=_DOMAIN, **attributes,
         )
     ]  # fmt: skip
     factor = _constant(model, node, "factor", [2 * scale if bits else scale])
@@ -93,13 +98,13 @@ def _write_activation(model: Any, node: Any, scale: float) -> None:
     _replace(model, node, nodes)
 
 
-def _constant(model: Any, node: Any, what: str, value: Any) -> str:
+def _constant(model: Model, node: NodeProto, what: str, value: ArrayLike) -> str:
     name = f"{node.output[0]}_{what}"
     model.set_initializer(name, np.asarray(value, dtype=np.float32))
     return name
 
 
-def _replace(model: Any, node: Any, others: list[Any]) -> None:
+def _replace(model: Model, node: NodeProto, others: list[NodeProto]) -> None:
     place = list(model.graph.node).index(node)
     model.graph.node.remove(node)
     for k, other in enumerate(others):

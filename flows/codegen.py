@@ -4,33 +4,35 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Literal
+
+from onnx import NodeProto
 
 from flows import workarounds
 from flows.flow_state import FlowError, FlowState
+from flows.graph_types import HardwareOp, hardware_op
 from flows.layers import base_op, map_layers
 from flows.support import GENERATOR
 
 _SUFFIXES = (".v", ".sv", ".vh", ".svh", ".dat")
 
 
-def generator_of(state: FlowState, node: Any) -> str:
+def generator_of(state: FlowState, node: NodeProto) -> Literal["finn", "adaqat"]:
     """Return who makes the RTL of a node: ``finn`` or ``adaqat``."""
-    made_by = GENERATOR[base_op(node.op_type)]
-    if made_by != "choice":
-        return made_by
+    generator = GENERATOR[base_op(node.op_type)]
+    if generator != "choice":
+        return generator
     return "adaqat" if state.choices[node.name].impl == "lut" else "finn"
 
 
 def insert_streams(state: FlowState) -> None:
     """Insert width converters and FIFOs, all of ``request.fifo_depth`` entries.
 
-    MVAUs keep their names; ``state.layer_of`` is made anew.
+    MVAUs keep their names; ``state.layer_of`` is filled again.
     """
     from finn.transformation.fpgadataflow.insert_dwc import InsertDWC
     from finn.transformation.fpgadataflow.insert_fifo import InsertFIFO
     from finn.transformation.fpgadataflow.specialize_layers import SpecializeLayers
-    from qonnx.custom_op.registry import getCustomOp
     from qonnx.transformation.general import (
         GiveReadableTensorNames,
         GiveUniqueNodeNames,
@@ -52,7 +54,7 @@ def insert_streams(state: FlowState) -> None:
         raise FlowError(f"inserting FIFOs renamed the nodes {lost!r}, which it must not")
     for node in state.model.graph.node:
         if base_op(node.op_type) == "StreamingFIFO":
-            workarounds.fix_fifo(getCustomOp(node), state.request.fifo_depth)
+            workarounds.fix_fifo(hardware_op(node), state.request.fifo_depth)
     map_layers(state)
 
 
@@ -63,7 +65,6 @@ def generate_rtl(state: FlowState) -> None:
     paths relative to the build directory.
     """
     from finn.util.settings import get_settings
-    from qonnx.custom_op.registry import getCustomOp
 
     library = Path(get_settings().finn_rtllib).resolve()
     shared: dict[str, None] = {}
@@ -73,9 +74,9 @@ def generate_rtl(state: FlowState) -> None:
         if not node.op_type.endswith("_rtl"):
             raise FlowError(f"FINN has no RTL for {node.name!r} ({node.op_type})")
         workarounds.generate_node(node, state.model, state.request.part, state.request.clock_ns)
-        instance = getCustomOp(node)
-        made = Path(instance.get_nodeattr("code_gen_dir_ipgen"))
-        own = [p for p in sorted(made.iterdir()) if _is_needed(p)]
+        instance = hardware_op(node)
+        generated = Path(instance.get_nodeattr("code_gen_dir_ipgen"))
+        own = [p for p in sorted(generated.iterdir()) if _is_needed(p)]
         if not own:
             raise FlowError(f"FINN generated no RTL for {node.name!r}")
         state.files_of[node.name] = tuple(_copy(state, p, node.name) for p in own)
@@ -102,7 +103,7 @@ def _copy(state: FlowState, path: Path, where: str) -> str:
     return target.relative_to(state.folder).as_posix()
 
 
-def _top_module(instance: Any, node: Any, files: list[Path]) -> str:
+def _top_module(instance: HardwareOp, node: NodeProto, files: list[Path]) -> str:
     types = instance.get_nodeattr_types()
     top = instance.get_nodeattr("gen_top_module") if "gen_top_module" in types else ""
     top = top or instance.get_verilog_top_module_name()

@@ -66,7 +66,7 @@ def _run(request: BuildRequest, folder: Path, report: Callable[[dict[str, Any]],
             sys.stdout.write(f"=== {step}\n")
             perform(entry, state)
             seconds = round(time.perf_counter() - started, 3)
-            nodes = len(state.model.graph.node) if state.model is not None else None
+            nodes = len(state.model.graph.node)
             done.append(StepRecord(name=step, seconds=seconds, nodes=nodes))
             report({"step": step, "index": index, "total": total, "seconds": seconds})
         shutil.rmtree(state.scratch, ignore_errors=True)
@@ -117,14 +117,14 @@ def _sentence(exc: BaseException) -> str:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for name in _VERSIONED:
         try:
-            found[name] = importlib.metadata.version(name)
+            versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    found["python"] = sys.version.split()[0]
-    return found
+    versions["python"] = sys.version.split()[0]
+    return versions
 
 
 def _write(folder: Path, **facts: Any) -> None:
@@ -148,7 +148,10 @@ class _redirect:  # noqa: N801 - used as a context manager
         os.dup2(handle, 2)
         os.close(handle)
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-        return lambda facts: self._out.write(json.dumps(facts) + "\n") and None
+        return self._report
+
+    def _report(self, facts: dict[str, Any]) -> None:
+        self._out.write(json.dumps(facts) + "\n")
 
     def __exit__(self, *details: object) -> None:
         sys.stdout.flush()

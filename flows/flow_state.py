@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from adaqat_hw.errors import AdaqatHwError
 from adaqat_hw.schema import BuildRequest, InputStep, MvauImpl, SoftwareEnds
+from flows.graph_types import Model
 
 
 class Refused(AdaqatHwError):
@@ -61,32 +62,49 @@ class MvauChoice:
 
 
 @dataclass
+class Probe:
+    """Frames that every graph is executed on, and what it must put out.
+
+    ``inputs`` are (n, ...) float frames, ``logits`` (n, classes) what the QONNX file computes
+    for them, ``integers`` what the last integer graph put out.
+    """
+
+    inputs: NDArray[np.float32]
+    logits: NDArray[np.float64]
+    integers: NDArray[np.int64] | None = None
+
+
+@dataclass
 class FlowState:
     """Everything one run of the flow knows.
 
-    ``model`` is the current graph (qonnx ModelWrapper), ``file_model`` the graph as it was read
-    but for a ``softmax`` at its end, ``steps`` what was cut off before the input quantizer,
-    ``inclusive`` how many thresholds were bipolar quantizers, ``integer_model`` the integer graph
-    before conversion to hardware layers, the reference of the golden frames. ``probe`` are the
-    frames that verify every step (verify.Probe).
+    Attributes without a default are set by the first steps: ``model``, the current graph,
+    ``config``, FINN's DataflowBuildConfig, ``input_name`` and ``input_shape`` by "load";
+    ``file_model``, the graph as it was read but for a ``softmax`` at its end, and the input
+    ``quantizer`` by "adopt"; ``integer_model`` by "cut_ends": the integer graph before conversion
+    to hardware layers, the reference of the golden frames.
+
+    ``steps`` are what was cut off before the input quantizer, ``inclusive`` how many thresholds
+    were bipolar quantizers, ``probe`` the frames that verify every step. ``ends`` are known from
+    "cut_ends" on; until then the graph takes and gives floats.
     """
 
     request: BuildRequest
     folder: Path
     note: Callable[[str], None]
-    model: Any = None
-    file_model: Any = None
-    config: Any = None
-    input_name: str = ""
-    input_shape: tuple[int, ...] = ()
+    model: Model = field(init=False)
+    file_model: Model = field(init=False)
+    integer_model: Model = field(init=False)
+    quantizer: InputQuantizer = field(init=False)
+    input_name: str = field(init=False)
+    input_shape: tuple[int, ...] = field(init=False)
+    config: Any = field(init=False)
     steps: tuple[InputStep, ...] = ()
     softmax: bool = False
     inclusive: int = 0
-    quantizer: InputQuantizer | None = None
     layers: list[MacLayer] = field(default_factory=list)
     ends: SoftwareEnds | None = None
-    integer_model: Any = None
-    probe: Any = None
+    probe: Probe | None = None
     layer_of: dict[str, str | None] = field(default_factory=dict)
     choices: dict[str, MvauChoice] = field(default_factory=dict)
     files_of: dict[str, tuple[str, ...]] = field(default_factory=dict)

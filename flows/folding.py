@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from flows.flow_state import FlowState, Refused
+from flows.graph_types import HardwareOp, hardware_op
 from flows.layers import base_op
 
 _FOLDS = ("PE", "SIMD")
@@ -29,10 +28,8 @@ _DIVIDES = {
 
 def unfold(state: FlowState) -> None:
     """Set PE = SIMD = 1 everywhere, the smallest and slowest accelerator."""
-    from qonnx.custom_op.registry import getCustomOp
-
     for node in state.model.graph.node:
-        instance = getCustomOp(node)
+        instance = hardware_op(node)
         types = instance.get_nodeattr_types()
         for name in _FOLDS:
             if name in types:
@@ -47,8 +44,6 @@ def apply_folding(state: FlowState) -> None:
     Raises:
         Refused: a node or attribute that does not exist, or a value that does not divide.
     """
-    from qonnx.custom_op.registry import getCustomOp
-
     folding = state.request.folding or {}
     nodes = {n.name: n for n in state.model.graph.node}
     problems = []
@@ -56,7 +51,7 @@ def apply_folding(state: FlowState) -> None:
         if name not in nodes:
             problems.append(f"folding names {name!r}, which is no node; there are {list(nodes)!r}.")
             continue
-        instance = getCustomOp(nodes[name])
+        instance = hardware_op(nodes[name])
         for key, value in values.items():
             fault = _fault(instance, base_op(nodes[name].op_type), name, key, value)
             if fault is None:
@@ -68,7 +63,7 @@ def apply_folding(state: FlowState) -> None:
         raise Refused(problems)
 
 
-def _fault(instance: Any, op: str, name: str, key: str, value: int) -> str | None:
+def _fault(instance: HardwareOp, op: str, name: str, key: str, value: int) -> str | None:
     if key not in _FOLDS or key not in instance.get_nodeattr_types():
         have = [x for x in _FOLDS if x in instance.get_nodeattr_types()]
         return f"folding of {name!r} sets {key!r}; allowed are {have!r}."
@@ -78,7 +73,7 @@ def _fault(instance: Any, op: str, name: str, key: str, value: int) -> str | Non
     return None
 
 
-def _total(instance: Any, op: str, key: str) -> int | None:
+def _total(instance: HardwareOp, op: str, key: str) -> int | None:
     """Return what PE or SIMD of a node must divide, None where nothing is known."""
     if op == "ElementwiseAdd":
         return int(instance.get_normal_output_shape()[-1])
@@ -89,8 +84,6 @@ def _total(instance: Any, op: str, key: str) -> int | None:
 
 def _window_faults(state: FlowState) -> list[str]:
     """A pool or VVAU reads its window channel by channel: both sides must take as many at once."""
-    from qonnx.custom_op.registry import getCustomOp
-
     faults = []
     for node in state.model.graph.node:
         op = base_op(node.op_type)
@@ -99,14 +92,14 @@ def _window_faults(state: FlowState) -> list[str]:
         window = state.model.find_producer(node.input[0])
         if window is None or base_op(window.op_type) != "ConvolutionInputGenerator":
             continue
-        instance, lanes = getCustomOp(node), getCustomOp(window).get_nodeattr("SIMD")
+        instance, lanes = hardware_op(node), hardware_op(window).get_nodeattr("SIMD")
         pe = instance.get_nodeattr("PE")
         if pe != lanes:
             faults.append(
                 f"PE of {node.name!r} is {pe!r} and SIMD of {window.name!r} is {lanes!r}; a pool "
                 "or depthwise convolution and its window must have the same."
             )
-        whole = getCustomOp(window).get_nodeattr("parallel_window")
+        whole = hardware_op(window).get_nodeattr("parallel_window")
         if op == "VVAU" and instance.get_nodeattr("SIMD") > 1 and not whole:
             faults.append(
                 f"SIMD of {node.name!r} is {instance.get_nodeattr('SIMD')!r}; above 1 it needs "

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from adaqat_hw.schema import GOLDEN_FRAMES, SoftwareEnds, sha256_file, write_atomic
 from flows import layerwise
 from flows.flow_state import FlowError, FlowState, Refused
+from flows.graph_types import Model
 from flows.host_interface import dtype_range, logits, quantize_inputs, raw_values
 from flows.record import GOLDEN_FILE, save_arrays
 from flows.rounding_ties import WAYS, nudged_logits
@@ -45,8 +46,7 @@ def make_golden(state: FlowState) -> None:
         FlowError: the scaled outputs do not reproduce the network's own logits.
     """
     ends = state.ends
-    if ends is None:
-        raise FlowError("the software ends are unknown")
+    assert ends is not None, "golden frames are made after the ends are cut"
     real = read_real(state)
     sets: list[tuple[str, NDArray[np.int64], NDArray[np.int64]]] = []
     if real is not None:
@@ -113,15 +113,14 @@ def read_real(state: FlowState) -> RealFrames | None:
 
 def _drawn(state: FlowState, integers: NDArray[np.int64]) -> RealFrames:
     """Return the raw inputs that quantize to ``integers``, and what the file makes of them."""
-    if state.quantizer is None or state.ends is None:
-        raise FlowError("the software ends are unknown")
+    assert state.ends is not None
     if state.ends.input_nchw and integers.ndim == 4:
         integers = np.transpose(integers, (0, 3, 1, 2))
     integers = integers.reshape(len(integers), *state.input_shape[1:])
     inputs = raw_values(state.quantizer, state.steps, integers)
-    given = nudged_logits(state.file_model, inputs, 0)
+    of_file = nudged_logits(state.file_model, inputs, 0)
     labels = np.full(len(inputs), -1, dtype=np.int64)
-    return RealFrames(inputs, _as_put_out(state, given).astype(np.float32), labels)
+    return RealFrames(inputs, _as_put_out(state, of_file).astype(np.float32), labels)
 
 
 def random_frames(ends: SoftwareEnds, seed: int, count: int = RANDOM_FRAMES) -> NDArray[np.int64]:
@@ -144,58 +143,56 @@ def extreme_frames(ends: SoftwareEnds) -> NDArray[np.int64]:
     return np.stack(frames).astype(np.int64)
 
 
-def execute(model: Any, inputs: NDArray[np.int64]) -> NDArray[np.int64]:
+def execute(model: Model, inputs: NDArray[np.int64]) -> NDArray[np.int64]:
     """Execute the integer graph on (n, ...) frames, batched where the graph allows it."""
     batch = min(_CHUNK, len(inputs))
     batched = _batched(model, inputs[:batch]) if batch > 1 else None
     if batched is None:
         return np.concatenate([run(model, inputs[k : k + 1]) for k in range(len(inputs))])
-    found = []
+    outputs = []
     for start in range(0, len(inputs), batch):
         chunk = inputs[start : start + batch]
         padded = np.concatenate([chunk, np.repeat(chunk[-1:], batch - len(chunk), axis=0)])
-        found.append(run(batched, padded)[: len(chunk)])
-    return np.concatenate(found)
+        outputs.append(run(batched, padded)[: len(chunk)])
+    return np.concatenate(outputs)
 
 
-def deviations(
-    found: NDArray[np.float64], expected: NDArray[Any], scale: float
-) -> NDArray[np.float64]:
+def deviations(computed: NDArray[Any], expected: NDArray[Any], scale: float) -> NDArray[np.float64]:
     """Return the largest deviation of each frame's logits as a fraction of ``scale``."""
     wanted = np.asarray(expected, dtype=np.float64).reshape(len(expected), -1)
-    if wanted.shape != found.shape:
+    if wanted.shape != computed.shape:
         raise Refused(
             [
                 f"The golden logits have the shape {wanted.shape!r}; the accelerator puts out "
-                f"{found.shape!r}."
+                f"{computed.shape!r}."
             ]
         )
-    return np.asarray(np.max(np.abs(found - wanted), axis=1) / scale)
+    return np.asarray(np.max(np.abs(computed - wanted), axis=1) / scale)
 
 
 def _largest(values: NDArray[Any]) -> float:
     return max(float(np.max(np.abs(values))), 1e-12)
 
 
-def _check_real(state: FlowState, found: NDArray[np.float64], real: RealFrames) -> None:
+def _check_real(state: FlowState, computed: NDArray[np.float64], real: RealFrames) -> None:
     """Compare with the network's logits; a frame may differ by rounding ties only."""
-    found = _as_put_out(state, found)
-    deviation = deviations(found, real.logits, _largest(real.logits))
+    computed = _as_put_out(state, computed)
+    deviation = deviations(computed, real.logits, _largest(real.logits))
     outside = np.flatnonzero(deviation > RELATIVE_TOLERANCE)
-    ties, others, far = _explained_by_ties(state, found, real, outside)
-    if len(far) <= GOLDEN_SHARE * len(found):
+    ties, others, far = _explained_by_ties(state, computed, real, outside)
+    if len(far) <= GOLDEN_SHARE * len(computed):
         others = np.sort(np.concatenate([others, far]))
-    by_layers = others[_explained_by_layers(state, found, real, others)]
-    expected = real.logits.reshape(len(found), -1)
+    by_layers = others[_explained_by_layers(state, computed, real, others)]
+    expected = real.logits.reshape(len(computed), -1)
     report = {
-        "frames": len(found),
+        "frames": len(computed),
         "tolerance": RELATIVE_TOLERANCE,
         "frames_outside": len(outside),
         "explained_by_rounding_ties": len(ties),
         "explained_layer_by_layer": len(by_layers),
         "golden_logits_far_from_both": len(far),
         "max_relative_deviation": float(np.max(deviation)),
-        "argmax_agreement": float(np.mean(found.argmax(axis=1) == expected.argmax(axis=1))),
+        "argmax_agreement": float(np.mean(computed.argmax(axis=1) == expected.argmax(axis=1))),
     }
     path = state.folder / "reports" / "golden_check.json"
     write_atomic(path, json.dumps(report, indent=1) + "\n")
@@ -203,24 +200,24 @@ def _check_real(state: FlowState, found: NDArray[np.float64], real: RealFrames) 
         raise FlowError(
             "the integer graph does not compute the network: "
             f"{len(outside) - len(ties) - len(by_layers)} of "
-            f"{len(found)} golden frames deviate by more than {RELATIVE_TOLERANCE:g} of the "
+            f"{len(computed)} golden frames deviate by more than {RELATIVE_TOLERANCE:g} of the "
             f"largest logit (most: {np.max(deviation):.3g})"
         )
     if len(outside):
         state.remark(
-            f"{len(outside)} of {len(found)} golden frames differ from the network's logits: a "
+            f"{len(outside)} of {len(computed)} golden frames differ from the network's logits: a "
             "value lies so near the middle of two levels that float arithmetic decides."
         )
 
 
 def _explained_by_ties(
-    state: FlowState, found: NDArray[np.float64], real: RealFrames, frames: NDArray[np.int64]
+    state: FlowState, computed: NDArray[np.float64], real: RealFrames, frames: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Return those of ``frames`` that rounding explains, and those that it may yet explain.
 
-    The last are those whose golden logits are neither the file's nor near what was found.
+    The last are those whose golden logits are neither the file's nor near the computed ones.
 
-    Both the golden logits and what was found must be what the file gives, as it is or with its
+    Both the golden logits and the computed ones must be what the file gives, as it is or with its
     activations nudged: PyTorch adds up in another order than the file's execution, so a value
     next to a tie can be rounded either way in each of the two. Where several values went
     different ways no nudge gives the same, and only a look at every layer can tell.
@@ -230,27 +227,27 @@ def _explained_by_ties(
         return frames, frames, frames
     inputs = real.inputs[frames]
     golden = real.logits.reshape(len(real.logits), -1)[frames]
-    plain = deviations(golden, found[frames], scale) <= GOLDEN_TOLERANCE
+    plain = deviations(golden, computed[frames], scale) <= GOLDEN_TOLERANCE
     rounded = np.zeros(len(frames), dtype=np.bool_)
-    honest = np.zeros(len(frames), dtype=np.bool_)
+    golden_rounded = np.zeros(len(frames), dtype=np.bool_)
     for way in ((0, 0), *WAYS):
-        given = _as_put_out(state, nudged_logits(state.file_model, inputs, *way))
-        rounded |= deviations(found[frames], given, scale) <= RELATIVE_TOLERANCE
-        honest |= deviations(golden, given, scale) <= RELATIVE_TOLERANCE
-    both, near = rounded & honest, plain | honest
+        of_file = _as_put_out(state, nudged_logits(state.file_model, inputs, *way))
+        rounded |= deviations(computed[frames], of_file, scale) <= RELATIVE_TOLERANCE
+        golden_rounded |= deviations(golden, of_file, scale) <= RELATIVE_TOLERANCE
+    both, near = rounded & golden_rounded, plain | golden_rounded
     return frames[both], frames[~both & near], frames[~both & ~near]
 
 
 def _explained_by_layers(
-    state: FlowState, found: NDArray[np.float64], real: RealFrames, frames: NDArray[np.int64]
+    state: FlowState, computed: NDArray[np.float64], real: RealFrames, frames: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
     """Tell for each of ``frames`` whether every single layer agrees with the file's up to ties."""
     if len(frames) == 0 or state.ends is None:
         return np.zeros(len(frames), dtype=np.bool_)
     inputs = real.inputs[frames]
     integers = quantize_inputs(state.ends, inputs)
-    fine, given = layerwise.explained(state, inputs, state.integer_model, integers)
-    near = deviations(found[frames], _as_put_out(state, given), _largest(real.logits))
+    fine, of_file = layerwise.explained(state, inputs, state.integer_model, integers)
+    near = deviations(computed[frames], _as_put_out(state, of_file), _largest(real.logits))
     return fine & (near <= RELATIVE_TOLERANCE)
 
 
@@ -262,7 +259,7 @@ def _as_put_out(state: FlowState, logits_: NDArray[np.float64]) -> NDArray[np.fl
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
-def run(model: Any, frames: NDArray[np.int64]) -> NDArray[np.int64]:
+def run(model: Model, frames: NDArray[Any]) -> NDArray[np.int64]:
     """Execute an integer graph once, on as many frames as it is made for.
 
     Raises:
@@ -272,13 +269,13 @@ def run(model: Any, frames: NDArray[np.int64]) -> NDArray[np.int64]:
 
     source, target = model.graph.input[0].name, model.graph.output[0].name
     values = execute_onnx(model, {source: frames.astype(np.float32)})[target]
-    integers = np.rint(values).astype(np.int64)
+    integers: NDArray[np.int64] = np.rint(values).astype(np.int64)
     if not np.array_equal(integers, values):
         raise FlowError("the integer graph put out values that are not integers")
     return integers
 
 
-def _batched(model: Any, frames: NDArray[np.int64]) -> Any:
+def _batched(model: Model, frames: NDArray[np.int64]) -> Model | None:
     """Return the graph for a batch, or None where it does not compute the same frame by frame."""
     from copy import deepcopy
 
@@ -287,9 +284,9 @@ def _batched(model: Any, frames: NDArray[np.int64]) -> Any:
 
     try:
         wide = deepcopy(model).transform(ChangeBatchSize(len(frames))).transform(InferShapes())
-        found = run(wide, frames)
+        batch = run(wide, frames)
     except Exception:  # a graph that cannot be batched is executed frame by frame
         return None
     singles = [run(model, frames[k : k + 1]) for k in (0, len(frames) - 1)]
-    same = all(np.array_equal(found[k], s[0]) for k, s in zip((0, -1), singles, strict=True))
+    same = all(np.array_equal(batch[k], s[0]) for k, s in zip((0, -1), singles, strict=True))
     return wide if same else None

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import NodeProto
 
 from adaqat_hw.schema import InputStep, IntType, SoftwareEnds
 from flows.flow_state import FlowState, InputQuantizer, Refused
+from flows.graph_types import DataType, Model, known_shape
 from flows.normalize_qonnx import apply_steps, undo_steps
 
 _NCHW_TO_NHWC = [0, 2, 3, 1]
@@ -21,14 +23,12 @@ def cut_ends(state: FlowState) -> None:
         Refused: the graph does not begin with a quantizer, or does not end in integers.
     """
     quantizer = state.quantizer
-    if quantizer is None:
-        raise ValueError("the input quantizer is read before the ends are cut")
     model = state.model
     nchw = len(state.input_shape) == 4
     input_type = _cut_head(model, quantizer.bits, quantizer.signed)
     scale, bias = _cut_tail(model)
     tensor_in, tensor_out = model.graph.input[0].name, model.graph.output[0].name
-    output_shape = tuple(model.get_tensor_shape(tensor_out)[1:])
+    output_shape = known_shape(model, tensor_out)[1:]
     state.ends = SoftwareEnds(
         input_scale=quantizer.scale,
         input_dtype=input_type,
@@ -37,7 +37,7 @@ def cut_ends(state: FlowState) -> None:
         input_bipolar=quantizer.bipolar,
         output_softmax=state.softmax,
         input_nchw=nchw,
-        input_shape=tuple(model.get_tensor_shape(tensor_in)[1:]),
+        input_shape=known_shape(model, tensor_in)[1:],
         output_shape=output_shape,
         output_dtype=_output_type(model.get_tensor_datatype(tensor_out)),
         output_scale=_per_class(scale, output_shape),
@@ -72,7 +72,8 @@ def quantize_inputs(ends: SoftwareEnds, inputs: NDArray[Any]) -> NDArray[np.int6
 def logits(ends: SoftwareEnds, outputs: NDArray[np.int64]) -> NDArray[np.float64]:
     """Scale integer outputs (n, ...) to the network's logits (n, classes)."""
     flat = outputs.reshape(len(outputs), -1).astype(np.float64)
-    return flat * np.asarray(ends.output_scale) + np.asarray(ends.output_bias)
+    scale, bias = np.asarray(ends.output_scale), np.asarray(ends.output_bias)
+    return np.asarray(flat * scale + bias, dtype=np.float64)
 
 
 def raw_values(
@@ -84,7 +85,7 @@ def raw_values(
     return undo_steps(steps, integers * quantizer.scale)
 
 
-def int_type(datatype: Any, what: str) -> IntType:
+def int_type(datatype: DataType, what: str) -> IntType:
     """Convert a qonnx data type; raise Refused when it is no plain integer."""
     name = datatype.name
     if name == "BINARY" or name == "TERNARY" or name.startswith(("INT", "UINT")):
@@ -92,7 +93,7 @@ def int_type(datatype: Any, what: str) -> IntType:
     raise Refused([f"The data type of {what} is {name!r}; the accelerator needs integers."])
 
 
-def _output_type(datatype: Any) -> IntType:
+def _output_type(datatype: DataType) -> IntType:
     """Return the output's type so far; a float output is left to check_supported to explain."""
     if not datatype.is_integer():
         return IntType(bits=32, signed=True)
@@ -106,16 +107,16 @@ def dtype_range(bits: int, signed: bool, narrow: bool) -> tuple[int, int]:
     return -(2 ** (bits - 1)) + int(narrow), 2 ** (bits - 1) - 1
 
 
-def _cut_head(model: Any, bits: int, signed: bool) -> IntType:
+def _cut_head(model: Model, bits: int, signed: bool) -> IntType:
     graph = model.graph
     source = graph.input[0].name
     quantized: IntType | None = None
     shape = model.get_tensor_shape(source)
-    datatype = None
+    datatype: DataType | None = None
     tensor = source
     transposed = False
     while True:
-        readers = model.find_consumers(tensor) or []
+        readers = model.find_consumers(tensor)
         if len(readers) != 1:
             break
         node = readers[0]
@@ -130,10 +131,10 @@ def _cut_head(model: Any, bits: int, signed: bool) -> IntType:
         tensor = node.output[0]
         shape = model.get_tensor_shape(tensor)
     if quantized is None:
-        found = [n.op_type for n in model.find_consumers(source) or []]
+        operators = [n.op_type for n in model.find_consumers(source)]
         raise Refused(
             [
-                f"After streamlining, the network begins with {found!r} instead of its input "
+                f"After streamlining, the network begins with {operators!r} instead of its input "
                 "quantizer; the quantizer must be the only reader of the input."
             ]
         )
@@ -157,12 +158,12 @@ def _cut_head(model: Any, bits: int, signed: bool) -> IntType:
     return quantized
 
 
-def _is_to_nhwc(node: Any) -> bool:
+def _is_to_nhwc(node: NodeProto) -> bool:
     perm = [list(a.ints) for a in node.attribute if a.name == "perm"]
     return perm == [_NCHW_TO_NHWC]
 
 
-def _cut_tail(model: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _cut_tail(model: Model) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     graph = model.graph
     target = graph.output[0].name
     scale, bias = np.ones(1), np.zeros(1)
@@ -201,7 +202,7 @@ def _per_class(values: NDArray[np.float64], output_shape: tuple[int, ...]) -> tu
     return tuple(float(x) for x in values)
 
 
-def _tidy(model: Any) -> Any:
+def _tidy(model: Model) -> Model:
     from qonnx.transformation.general import (
         GiveReadableTensorNames,
         GiveUniqueNodeNames,

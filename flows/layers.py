@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import NodeProto
 
 from flows.flow_state import FlowState, MacLayer
+from flows.graph_types import Model
 from flows.network import signature
 
 WEIGHTED_OPS = ("MVAU", "VVAU")
@@ -45,10 +47,10 @@ def map_layers(state: FlowState) -> None:
     weighted = [n for n in model.graph.node if base_op(n.op_type) in WEIGHTED_OPS]
     shortcuts = [n for n in weighted if _only_moves(_weights(model, n), state.layers)]
     weighted = [n for n in weighted if n not in shortcuts]
-    found, guessed = match_layers([_weights(model, n) for n in weighted], state.layers)
-    named: dict[str, str | None] = {n.name: name for n, name in zip(weighted, found, strict=True)}
+    layers, guessed = match_layers([_weights(model, n) for n in weighted], state.layers)
+    named: dict[str, str | None] = {n.name: x for n, x in zip(weighted, layers, strict=True)}
     named |= {node.name: f"shortcut{k}" for k, node in enumerate(shortcuts)}
-    for node, name, guess in zip(weighted, found, guessed, strict=True):
+    for node, name, guess in zip(weighted, layers, guessed, strict=True):
         if guess:
             state.remark(
                 f"{node.name} was counted into layer {name!r} by its position: no layer of the "
@@ -62,7 +64,7 @@ def map_layers(state: FlowState) -> None:
     state.layer_of = {n.name: _layer(model, n, named) for n in model.graph.node}
 
 
-def _kind(node: Any) -> str | None:
+def _kind(node: NodeProto) -> str | None:
     functions = [a.s for a in node.attribute if a.name == "Function"]
     if base_op(node.op_type) == "Pool" and functions == [b"QuantAvgPool"]:
         return "avgpool"
@@ -84,7 +86,7 @@ def match_layers(
         found by position instead of by weights.
     """
     free = list(layers)
-    found: list[str | None] = [None] * len(matrices)
+    names: list[str | None] = [None] * len(matrices)
     for index, matrix in enumerate(matrices):
         if matrix is None:
             continue
@@ -92,12 +94,12 @@ def match_layers(
         layer = next((x for x in free if _same(x.signature, wanted)), None)
         if layer is not None:
             free.remove(layer)
-            found[index] = layer.name
-    guessed = [name is None for name in found]
-    for index, name in enumerate(found):
+            names[index] = layer.name
+    guessed = [name is None for name in names]
+    for index, name in enumerate(names):
         if name is None and free:
-            found[index] = free.pop(0).name
-    return found, [g and found[k] is not None for k, g in enumerate(guessed)]
+            names[index] = free.pop(0).name
+    return names, [guess and names[k] is not None for k, guess in enumerate(guessed)]
 
 
 def _only_moves(matrix: NDArray[Any] | None, layers: list[MacLayer]) -> bool:
@@ -109,7 +111,7 @@ def _only_moves(matrix: NDArray[Any] | None, layers: list[MacLayer]) -> bool:
     return bool((matrix.sum(axis=0) == 1).all() and (matrix.sum(axis=1) <= 1).all())
 
 
-def nearest_layer(state: FlowState, node: Any) -> str | None:
+def nearest_layer(state: FlowState, node: NodeProto) -> str | None:
     """Return the last multiply-accumulate layer before ``node``, whatever lies between."""
     seen, queue = set(), [node]
     while queue:
@@ -132,7 +134,7 @@ def _same(ours: NDArray[np.int64] | None, theirs: NDArray[np.int64]) -> bool:
     return bool(np.array_equal(padded, theirs))
 
 
-def _weights(model: Any, node: Any) -> NDArray[Any] | None:
+def _weights(model: Model, node: NodeProto) -> NDArray[Any] | None:
     """Return (output channels, weights per channel); MVAUs keep (MW, MH), VVAUs (C, 1, k, k)."""
     weights = model.get_initializer(node.input[1])
     if weights is None:
@@ -142,7 +144,7 @@ def _weights(model: Any, node: Any) -> NDArray[Any] | None:
     return np.asarray(weights).T
 
 
-def _layer(model: Any, node: Any, named: dict[str, str | None]) -> str | None:
+def _layer(model: Model, node: NodeProto, named: dict[str, str | None]) -> str | None:
     if node.name in named:
         return named[node.name]
     if base_op(node.op_type) in _OWNED_BY_CONSUMER:
@@ -153,9 +155,9 @@ def _layer(model: Any, node: Any, named: dict[str, str | None]) -> str | None:
     return None
 
 
-def _downstream(model: Any, node: Any, named: dict[str, str | None]) -> str | None:
+def _downstream(model: Model, node: NodeProto, named: dict[str, str | None]) -> str | None:
     while True:
-        readers = model.find_consumers(node.output[0]) or []
+        readers = model.find_consumers(node.output[0])
         if len(readers) != 1:
             return None
         node = readers[0]
@@ -167,12 +169,13 @@ def _downstream(model: Any, node: Any, named: dict[str, str | None]) -> str | No
             return None
 
 
-def _upstream(model: Any, node: Any, named: dict[str, str | None]) -> str | None:
+def _upstream(model: Model, node: NodeProto, named: dict[str, str | None]) -> str | None:
     """Follow the first input up to a layer with weights or an addition; pools are passed."""
     while base_op(node.op_type) in _PASS_UPSTREAM:
-        node = model.find_producer(node.input[0])
-        if node is None:
+        producer = model.find_producer(node.input[0])
+        if producer is None:
             return None
-        if base_op(node.op_type) not in _PASS_UPSTREAM:
-            return named.get(node.name)
+        if base_op(producer.op_type) not in _PASS_UPSTREAM:
+            return named.get(producer.name)
+        node = producer
     return None

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.flow_state import FlowState
+from flows.graph_types import Model, custom_op, known_shape
 from flows.host_interface import dtype_range
 from flows.network import constant_of
 
@@ -31,8 +32,8 @@ _QUANTIZERS = ("Quant", "IntQuant")
 class _Pair:
     """A quantizer of the file and the tensor of the other graph that holds its integers."""
 
-    given: str  # what it quantizes
-    made: str
+    source: str  # what it quantizes
+    quantized: str
     integers: str
     arrangement: int
     scale: NDArray[np.float32]
@@ -41,7 +42,7 @@ class _Pair:
 
 
 def explained(
-    state: FlowState, frames: NDArray[np.float32], model: Any, inputs: NDArray[Any]
+    state: FlowState, frames: NDArray[np.float32], model: Model, inputs: NDArray[Any]
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     """Tell for each of ``frames`` whether ties alone set ``model`` apart from the file.
 
@@ -67,27 +68,26 @@ def explained(
         computed = _computed(other, inputs[k : k + 1])
         feed = {state.input_name: frames[k : k + 1]}
         for pair in pairs:
-            values = _arranged(computed[pair.integers], file.get_tensor_shape(pair.made))
-            feed[pair.made] = (values[pair.arrangement] * pair.scale).astype(np.float32)
-        found = _execute(forced, feed)
-        fine[k] = bool(pairs) and all(_agrees(found[p.given], feed[p.made], p) for p in pairs)
-        logits.append(np.asarray(found[forced.graph.output[0].name], np.float64).reshape(1, -1))
+            values = _arranged(computed[pair.integers], known_shape(file, pair.quantized))
+            feed[pair.quantized] = (values[pair.arrangement] * pair.scale).astype(np.float32)
+        tensors = _execute(forced, feed)
+        agreeing = (_agrees(tensors[p.source], feed[p.quantized], p) for p in pairs)
+        fine[k] = bool(pairs) and all(agreeing)
+        logits.append(np.asarray(tensors[forced.graph.output[0].name], np.float64).reshape(1, -1))
     return fine, np.concatenate(logits)
 
 
-def _agrees(given: NDArray[Any], made: NDArray[Any], pair: _Pair) -> bool:
-    """Tell whether what comes to a quantizer rounds to ``made``, or lies next to a tie."""
-    level = np.clip(np.asarray(given, np.float64) / pair.scale, pair.low, pair.high)
-    distance = np.abs(level - np.asarray(made, np.float64) / pair.scale)
+def _agrees(source: NDArray[Any], quantized: NDArray[Any], pair: _Pair) -> bool:
+    """Tell whether what comes to a quantizer rounds to ``quantized``, or lies next to a tie."""
+    level = np.clip(np.asarray(source, np.float64) / pair.scale, pair.low, pair.high)
+    distance = np.abs(level - np.asarray(quantized, np.float64) / pair.scale)
     return bool(np.all(distance <= 0.5 + NEAR_A_TIE))
 
 
 def _pairs(
-    state: FlowState, file: Any, frame: NDArray[np.float32], computed: dict[str, NDArray[Any]]
+    state: FlowState, file: Model, frame: NDArray[np.float32], computed: dict[str, NDArray[Any]]
 ) -> list[_Pair]:
     """Return the inner quantizers of the file whose integers the other graph has."""
-    from qonnx.custom_op.registry import getCustomOp
-
     floats = _execute(file, {state.input_name: frame})
     pairs = []
     for node in file.graph.node:
@@ -103,7 +103,7 @@ def _pairs(
             for k, values in enumerate(_arranged(tensor, wanted.shape) or [np.full(1, np.nan)])
         )
         if likeness >= _ALIKE:
-            flags = [getCustomOp(node).get_nodeattr(key) for key in ("signed", "narrow")]
+            flags = [custom_op(node).get_nodeattr(key) for key in ("signed", "narrow")]
             low, high = dtype_range(int(np.max(bits)), *map(bool, flags))
             ends = (node.input[0], node.output[0])
             scales = np.asarray(scale, np.float32)
@@ -119,24 +119,24 @@ def _arranged(values: NDArray[Any], shape: Sequence[int]) -> list[NDArray[Any]]:
     return [moved for moved in both if moved.shape == tuple(shape)]
 
 
-def _opened(model: Any, pairs: list[_Pair]) -> Any:
+def _opened(model: Model, pairs: list[_Pair]) -> Model:
     """Return the file's graph with the quantizers of ``pairs`` cut out: their output is given."""
     opened = deepcopy(model)
-    made = {pair.made for pair in pairs}
-    for node in [n for n in opened.graph.node if n.output[0] in made]:
+    cut = {pair.quantized for pair in pairs}
+    for node in [n for n in opened.graph.node if n.output[0] in cut]:
         opened.graph.node.remove(node)
     return opened
 
 
-def _computed(model: Any, frame: NDArray[Any]) -> dict[str, NDArray[Any]]:
+def _computed(model: Model, frame: NDArray[Any]) -> dict[str, NDArray[Any]]:
     """Return what the nodes of a graph put out for one frame, but for single numbers."""
-    made = _execute(model, {model.graph.input[0].name: frame.astype(np.float32)})
+    tensors = _execute(model, {model.graph.input[0].name: frame.astype(np.float32)})
     names = [name for node in model.graph.node for name in node.output]
-    return {name: made[name] for name in names if np.size(made.get(name, ())) > 1}
+    return {name: tensors[name] for name in names if np.size(tensors.get(name, ())) > 1}
 
 
-def _execute(model: Any, feed: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+def _execute(model: Model, feed: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     from qonnx.core.onnx_exec import execute_onnx
 
-    found: dict[str, NDArray[Any]] = execute_onnx(model, feed, return_full_exec_context=True)
-    return found
+    tensors: dict[str, NDArray[Any]] = execute_onnx(model, feed, return_full_exec_context=True)
+    return tensors

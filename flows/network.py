@@ -6,17 +6,19 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import helper
+from onnx import NodeProto, helper, numpy_helper
 
 from flows.flow_state import InputQuantizer, MacLayer, Refused
+from flows.graph_types import Model, attributes_of
 
 MAC_OPS = ("Conv", "MatMul", "Gemm")
-_QUANT_OPS = ("Quant", "IntQuant")
+_INTEGER_QUANTIZERS = ("Quant", "IntQuant")
+QUANTIZERS = (*_INTEGER_QUANTIZERS, "BipolarQuant")
 _AFFINE = ("Add", "Sub", "Mul", "Div")
 MOVES = ("Transpose", "Reshape", "Flatten", "Identity", "Squeeze", "Unsqueeze")
 
 
-def mac_layers(model: Any, names: tuple[str, ...]) -> list[MacLayer]:
+def mac_layers(model: Model, names: tuple[str, ...]) -> list[MacLayer]:
     """List the multiply-accumulate layers in graph order.
 
     Args:
@@ -50,24 +52,24 @@ def signature(columns: NDArray[Any]) -> NDArray[np.int64]:
     return -np.sort(-np.abs(np.rint(columns).astype(np.int64)), axis=1)
 
 
-def input_quantizer(model: Any, tensor: str) -> InputQuantizer:
+def input_quantizer(model: Model, tensor: str) -> InputQuantizer:
     """Return the quantizer that the network's input runs into.
 
     Raises:
         Refused: there is none, or not one that integers can replace.
     """
     while True:
-        readers = model.find_consumers(tensor) or []
+        readers = model.find_consumers(tensor)
         if len(readers) == 1 and readers[0].op_type in MOVES:
             tensor = readers[0].output[0]
             continue
-        quants = [n for n in readers if n.op_type in (*_QUANT_OPS, "BipolarQuant")]
+        quants = [n for n in readers if n.op_type in QUANTIZERS]
         break
     if len(quants) != 1 or len(readers) != 1:
-        found = ", ".join(n.op_type for n in readers) or "nothing"
+        operators = ", ".join(n.op_type for n in readers) or "nothing"
         raise Refused(
             [
-                f"The network's input goes into {found}, not into one quantizer; put a "
+                f"The network's input goes into {operators}, not into one quantizer; put a "
                 "quantizer of at most 8 bits at the input and export again."
             ]
         )
@@ -82,7 +84,7 @@ def input_quantizer(model: Any, tensor: str) -> InputQuantizer:
                 "0; export again with a per-tensor symmetric input quantizer."
             ]
         )
-    flags = {a.name: helper.get_attribute_value(a) for a in quant.attribute}
+    flags = attributes_of(quant)
     return InputQuantizer(
         scale=float(scale.reshape(-1)[0]),
         bits=int(bits.reshape(-1)[0]),
@@ -91,7 +93,7 @@ def input_quantizer(model: Any, tensor: str) -> InputQuantizer:
     )
 
 
-def data_input(model: Any, node: Any) -> str | None:
+def data_input(model: Model, node: NodeProto) -> str | None:
     """Return what a constant affine (x + c, c - x, x * c, x / c) is of, or None for others."""
     if node.op_type not in _AFFINE or len(node.input) != 2:
         return None
@@ -107,7 +109,7 @@ def data_input(model: Any, node: Any) -> str | None:
     return str(node.input[1 - side])
 
 
-def _bipolar_input(model: Any, quant: Any) -> InputQuantizer:
+def _bipolar_input(model: Model, quant: NodeProto) -> InputQuantizer:
     scale = constant_of(model, quant.input[1])
     if scale is None or scale.size != 1:
         raise Refused([f"Input quantizer {quant.name!r} must have one constant scale."])
@@ -115,12 +117,12 @@ def _bipolar_input(model: Any, quant: Any) -> InputQuantizer:
     return InputQuantizer(float(scale.reshape(-1)[0]), bits, bits == 2, bits == 2, bipolar=True)
 
 
-def as_bits(model: Any, tensor: str) -> bool:
+def as_bits(model: Model, tensor: str) -> bool:
     """Tell whether -1 and +1 can be bits 0 and 1 here: a constant can pass all that follows."""
-    return all(_lets_pass(model, n) for n in model.find_consumers(tensor) or [])
+    return all(_lets_pass(model, n) for n in model.find_consumers(tensor))
 
 
-def _lets_pass(model: Any, node: Any) -> bool:
+def _lets_pass(model: Model, node: NodeProto) -> bool:
     if node.op_type in (*MOVES, "MaxPool"):
         return as_bits(model, node.output[0])
     if node.op_type == "Conv":
@@ -132,7 +134,7 @@ def _lets_pass(model: Any, node: Any) -> bool:
     return node.op_type in ("MatMul", "Gemm")
 
 
-def constant_of(model: Any, tensor: str) -> NDArray[Any] | None:
+def constant_of(model: Model, tensor: str) -> NDArray[Any] | None:
     """Return the value of a constant tensor, or None."""
     value = model.get_initializer(tensor)
     if value is not None:
@@ -141,19 +143,17 @@ def constant_of(model: Any, tensor: str) -> NDArray[Any] | None:
     if producer is None:
         return None
     if producer.op_type == "Constant":
-        from onnx import numpy_helper
-
         return numpy_helper.to_array(helper.get_attribute_value(producer.attribute[0]))
     if producer.op_type == "Identity":
         return constant_of(model, producer.input[0])
     return None
 
 
-def _layer_signature(model: Any, node: Any) -> NDArray[np.int64] | None:
+def _layer_signature(model: Model, node: NodeProto) -> NDArray[np.int64] | None:
     weights = _integer_weights(model, node.input[1])
     if weights is None:
         return None
-    flags = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    flags = attributes_of(node)
     if node.op_type == "Conv":
         return signature(weights.reshape(weights.shape[0], -1))
     if weights.ndim != 2:
@@ -162,7 +162,7 @@ def _layer_signature(model: Any, node: Any) -> NDArray[np.int64] | None:
     return signature(weights.T if rows_are_inputs else weights)
 
 
-def _integer_weights(model: Any, tensor: str) -> NDArray[np.float64] | None:
+def _integer_weights(model: Model, tensor: str) -> NDArray[np.float64] | None:
     """Evaluate a weight tensor as integers: value of the Quant node divided by its scale."""
     producer = model.find_producer(tensor)
     if producer is None:
@@ -171,9 +171,9 @@ def _integer_weights(model: Any, tensor: str) -> NDArray[np.float64] | None:
         inner = _integer_weights(model, producer.input[0])
         if inner is None:
             return None
-        flags = {a.name: helper.get_attribute_value(a) for a in producer.attribute}
+        flags = attributes_of(producer)
         return np.transpose(inner, flags.get("perm"))
-    if producer.op_type not in (*_QUANT_OPS, "BipolarQuant"):
+    if producer.op_type not in QUANTIZERS:
         return None
     values = [constant_of(model, x) for x in producer.input]
     if any(v is None for v in values):
@@ -184,7 +184,7 @@ def _integer_weights(model: Any, tensor: str) -> NDArray[np.float64] | None:
         return np.where(weights >= 0, 1.0, -1.0)
     from qonnx.custom_op.general.quant import quant
 
-    flags = {a.name: helper.get_attribute_value(a) for a in producer.attribute}
+    flags = attributes_of(producer)
     rounding = flags.get("rounding_mode", b"ROUND").decode()
     # In float32 as the network computes it: float64 would round some ties the other way.
     quantized = quant(

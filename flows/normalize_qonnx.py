@@ -8,17 +8,22 @@ this project's and FINN's layers know.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import helper
+from onnx import NodeProto, helper
 
 from adaqat_hw.schema import InputStep
 from flows.flow_state import FlowState, Refused
-from flows.network import MOVES, constant_of, data_input
+from flows.graph_types import Model
+from flows.network import MOVES, QUANTIZERS, constant_of, data_input
 
-_AFFINE = {"Add": "add", "Sub": "sub", "Mul": "mul", "Div": "div"}
+_StepOp = Literal["add", "sub", "mul", "div"]
+# An operation, its constant, and the shape of what it is applied to.
+_Step = tuple[_StepOp, NDArray[np.float32], tuple[int, ...]]
+
+_AFFINE: dict[str, _StepOp] = {"Add": "add", "Sub": "sub", "Mul": "mul", "Div": "div"}
 _ORDERED = ("Reshape", "Flatten", "Identity", "Squeeze", "Unsqueeze")
 _FOLDED = (
     *("Shape", "Gather", "Unsqueeze", "Squeeze", "Concat", "Cast", "Identity", "Reshape", "Slice"),
@@ -68,41 +73,42 @@ def quantize_declared_input(state: FlowState) -> None:
     """
     model, tensor = state.model, state.input_name
     datatype = model.get_tensor_datatype(tensor)
-    readers = model.find_consumers(tensor) or []
+    readers = model.find_consumers(tensor)
     if datatype.name == "FLOAT32" or not datatype.is_integer() or quantizer_ahead(model, tensor):
         return
-    made = f"{tensor}_declared"
+    declared = f"{tensor}_declared"
     for node in readers:
-        node.input[:] = [made if name == tensor else name for name in node.input]
+        node.input[:] = [declared if name == tensor else name for name in node.input]
     if datatype.name == "BIPOLAR":
-        values, operator, flags = (1.0,), "BipolarQuant", {}
+        operator, values = "BipolarQuant", [1.0]
+        flags: dict[str, Any] = {}
     else:
         # TERNARY is INT2 without -2.
         signed = int(datatype.min() < 0)
         narrow = int(datatype.name == "TERNARY")
-        values, operator = (1.0, 0.0, float(datatype.bitwidth())), "Quant"
+        operator, values = "Quant", [1.0, 0.0, float(datatype.bitwidth())]
         flags = {"signed": signed, "narrow": narrow, "rounding_mode": "ROUND"}
     node = helper.make_node(
-        operator, [tensor, *_constants(model, made, values)], [made],
-        name=made, domain=_QUANT_DOMAIN, **flags,
+        operator, [tensor, *_constants(model, declared, values)], [declared],
+        name=declared, domain=_QUANT_DOMAIN, **flags,
     )  # fmt: skip
     model.graph.node.insert(0, node)
     from qonnx.core.datatype import DataType
 
     model.set_tensor_datatype(tensor, DataType["FLOAT32"])
-    model.set_tensor_shape(made, model.get_tensor_shape(tensor))
+    model.set_tensor_shape(declared, model.get_tensor_shape(tensor))
     state.remark(f"The file declares its input to be {datatype.name} integers; it is taken so.")
 
 
-def quantizer_ahead(model: Any, tensor: str) -> bool:
+def quantizer_ahead(model: Model, tensor: str) -> bool:
     """Tell whether only moves and constant affines lie between a tensor and its one quantizer."""
     while True:
-        readers = model.find_consumers(tensor) or []
+        readers = model.find_consumers(tensor)
         if len(readers) != 1:
             return False
         node = readers[0]
-        if node.op_type in ("Quant", "IntQuant", "BipolarQuant"):
-            return node.input[0] == tensor
+        if node.op_type in QUANTIZERS:
+            return bool(node.input[0] == tensor)
         if node.op_type not in MOVES and data_input(model, node) is None:
             return False
         tensor = node.output[0]
@@ -113,9 +119,10 @@ def cut_affine(state: FlowState) -> None:
     model, tensor = state.model, state.input_name
     if not quantizer_ahead(model, tensor):
         return  # network.input_quantizer says why
-    shape, ordered, steps = tuple(state.input_shape), True, []
-    affine = []
-    while (node := model.find_consumers(tensor)[0]).op_type not in ("Quant", "BipolarQuant"):
+    shape, ordered = tuple(state.input_shape), True
+    steps: list[_Step] = []
+    affine: list[NodeProto] = []
+    while (node := model.find_consumers(tensor)[0]).op_type not in QUANTIZERS:
         if node.op_type in MOVES:
             ordered = ordered and node.op_type in _ORDERED
         else:
@@ -125,7 +132,9 @@ def cut_affine(state: FlowState) -> None:
         if node.op_type in MOVES:
             shape = tuple(model.get_tensor_shape(tensor) or ())
     for node in affine:
-        _bypass(model, node, data_input(model, node))
+        source = data_input(model, node)
+        assert source is not None, "only constant affines lie before the quantizer"
+        _bypass(model, node, source)
     state.steps = tuple(_as_input(step, state.input_shape) for step in steps)
 
 
@@ -145,11 +154,11 @@ def apply_steps(steps: tuple[InputStep, ...], inputs: NDArray[Any]) -> NDArray[n
 
 def undo_steps(steps: tuple[InputStep, ...], values: NDArray[Any]) -> NDArray[np.float32]:
     """Return raw inputs that the affine brings to ``values``, but for rounding."""
-    found = np.asarray(values, dtype=np.float64)
+    raw = np.asarray(values, dtype=np.float64)
     for step in reversed(steps):
         constant = np.asarray(step.values, dtype=np.float64).reshape(step.shape)
-        found = getattr(np, _UFUNC[_INVERSE[step.op]])(found, constant)
-    return found.astype(np.float32)
+        raw = getattr(np, _UFUNC[_INVERSE[step.op]])(raw, constant)
+    return raw.astype(np.float32)
 
 
 _UFUNC = {"add": "add", "sub": "subtract", "mul": "multiply", "div": "divide"}
@@ -157,8 +166,8 @@ _INVERSE = {"add": "sub", "sub": "add", "mul": "div", "div": "mul"}
 
 
 def _steps_of(
-    model: Any, node: Any, tensor: str, shape: tuple[int, ...], ordered: bool
-) -> list[tuple[str, NDArray[np.float32], tuple[int, ...]]]:
+    model: Model, node: NodeProto, tensor: str, shape: tuple[int, ...], ordered: bool
+) -> list[_Step]:
     side = list(node.input).index(tensor)
     value = np.asarray(constant_of(model, node.input[1 - side]), dtype=np.float32)
     if value.size != 1 and not ordered:
@@ -168,39 +177,37 @@ def _steps_of(
              "take it in software."]
         )  # fmt: skip
     if side == 1 and node.op_type == "Sub":  # c - x
-        return [("mul", np.float32(-1.0).reshape(()), shape), ("add", value, shape)]
+        return [("mul", np.full((), -1.0, dtype=np.float32), shape), ("add", value, shape)]
     return [(_AFFINE[node.op_type], value, shape)]
 
 
-def _as_input(
-    step: tuple[str, NDArray[np.float32], tuple[int, ...]], given: tuple[int, ...]
-) -> InputStep:
+def _as_input(step: _Step, input_shape: tuple[int, ...]) -> InputStep:
     """Write a constant so that it broadcasts against frames as the network takes them."""
     op, value, shape = step
     if value.size == 1:
         return InputStep(op=op, values=(float(value.reshape(-1)[0]),), shape=())
-    if shape == tuple(given):
+    if shape == tuple(input_shape):
         fitting = value.reshape((1,) * (len(shape) - value.ndim) + value.shape)[0]
     else:
-        fitting = np.broadcast_to(value, shape).reshape(given)[0]
+        fitting = np.broadcast_to(value, shape).reshape(input_shape)[0]
     return InputStep(
         op=op, values=tuple(float(x) for x in fitting.reshape(-1)), shape=fitting.shape
     )
 
 
-def _over_classes(model: Any, node: Any) -> bool:
+def _over_classes(model: Model, node: NodeProto) -> bool:
     shape = model.get_tensor_shape(node.input[0]) or ()
     axis = {a.name: a.i for a in node.attribute}.get("axis")
     return math.prod(shape) == max(shape, default=0) and axis in (None, -1, len(shape) - 1)
 
 
-def _bypass(model: Any, node: Any, source: str) -> None:
-    for reader in model.find_consumers(node.output[0]) or []:
+def _bypass(model: Model, node: NodeProto, source: str) -> None:
+    for reader in model.find_consumers(node.output[0]):
         reader.input[:] = [source if x == node.output[0] else x for x in reader.input]
     model.graph.node.remove(node)
 
 
-def _bypass_last(model: Any, node: Any) -> None:
+def _bypass_last(model: Model, node: NodeProto) -> None:
     source, target = node.input[0], node.output[0]
     model.graph.node.remove(node)
     for other in model.graph.node:
@@ -208,7 +215,7 @@ def _bypass_last(model: Any, node: Any) -> None:
         other.output[:] = [target if x == source else x for x in other.output]
 
 
-def _constants(model: Any, stem: str, values: tuple[float, ...]) -> list[str]:
+def _constants(model: Model, stem: str, values: list[float]) -> list[str]:
     names = [f"{stem}_{k}" for k in range(len(values))]
     for name, value in zip(names, values, strict=True):
         model.set_initializer(name, np.asarray(value, dtype=np.float32))

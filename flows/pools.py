@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from onnx import helper
+from onnx import NodeProto
 
 from flows.flow_state import FlowState
+from flows.graph_types import Model, attributes_of
 
 
 def normalise(state: FlowState) -> None:
@@ -31,11 +30,11 @@ def normalise(state: FlowState) -> None:
     state.model = model
 
 
-def _is_mean(model: Any, node: Any) -> bool:
+def _is_mean(model: Model, node: NodeProto) -> bool:
     shape = model.get_tensor_shape(node.input[0]) if node.op_type == "ReduceMean" else None
     if shape is None or len(shape) != 4:
         return False
-    flags = _attributes(node)
+    flags = attributes_of(node)
     axes = flags.get("axes")
     if len(node.input) > 1:
         axes = model.get_initializer(node.input[1])
@@ -44,13 +43,9 @@ def _is_mean(model: Any, node: Any) -> bool:
     return sorted(int(axis) % 4 for axis in np.asarray(axes).reshape(-1)) == [2, 3]
 
 
-def _is_whole_image(model: Any, node: Any) -> bool:
+def _is_whole_image(model: Model, node: NodeProto) -> bool:
     shape = model.get_tensor_shape(node.input[0]) if node.op_type == "AveragePool" else None
     if shape is None or len(shape) != 4:
         return False
-    flags = _attributes(node)
+    flags = attributes_of(node)
     return list(flags.get("kernel_shape", ())) == list(shape[2:]) and not any(flags.get("pads", ()))
-
-
-def _attributes(node: Any) -> dict[str, Any]:
-    return {a.name: helper.get_attribute_value(a) for a in node.attribute}

@@ -1,4 +1,4 @@
-"""Write what the flow made: HardwareGraph, parameters, and the list of outputs."""
+"""Write the flow's results: HardwareGraph, parameters, and the list of outputs."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import io
 import math
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import NodeProto
 
 from adaqat_hw.schema import (
     BuildOutput,
@@ -21,6 +22,7 @@ from adaqat_hw.schema import (
 )
 from flows.codegen import generator_of
 from flows.flow_state import FlowError, FlowState
+from flows.graph_types import HardwareOp, Model, hardware_op
 from flows.host_interface import int_type
 from flows.layers import WEIGHTED_OPS, base_op
 
@@ -37,13 +39,11 @@ _NOT_HARDWARE = (
 
 def write_records(state: FlowState) -> HardwareGraph:
     """Write ``params.npz`` and ``hardware.json``; ``golden.npz`` must exist already."""
-    from qonnx.custom_op.registry import getCustomOp
-
-    if state.ends is None:
-        raise FlowError("the software ends are unknown")
-    nodes, arrays = [], {}
+    assert state.ends is not None, "records are written after the ends are cut"
+    nodes: list[HardwareNode] = []
+    arrays: dict[str, NDArray[Any]] = {}
     for node in state.model.graph.node:
-        instance = getCustomOp(node)
+        instance = hardware_op(node)
         parameters = _parameters(state.model, node, base_op(node.op_type))
         arrays.update({f"{node.name}__{key}": value for key, value in parameters.items()})
         nodes.append(_hardware_node(state, node, instance, parameters))
@@ -81,8 +81,8 @@ def outputs(state: FlowState) -> tuple[BuildOutput, ...]:
     """List the files of the build directory with their SHA-256."""
     names = [GRAPH_FILE, PARAMETERS_FILE, GOLDEN_FILE]
     for folder in ("hdl", "reports"):
-        found = sorted(p for p in (state.folder / folder).rglob("*") if p.is_file())
-        names += [p.relative_to(state.folder).as_posix() for p in found]
+        files = sorted(p for p in (state.folder / folder).rglob("*") if p.is_file())
+        names += [p.relative_to(state.folder).as_posix() for p in files]
     listed = [(name, state.folder / name) for name in names]
     return tuple(
         BuildOutput(path=name, sha256=sha256_file(path)) for name, path in listed if path.is_file()
@@ -105,14 +105,14 @@ def save_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
     temporary.replace(path)
 
 
-def _parameters(model: Any, node: Any, op: str) -> dict[str, NDArray[np.int64]]:
+def _parameters(model: Model, node: NodeProto, op: str) -> dict[str, NDArray[np.int64]]:
     key = {"MVAU": "weights", "VVAU": "weights", "Thresholding": "thresholds"}.get(op)
     if key is None:
         return {}
     values = model.get_initializer(node.input[1])
     if values is None:
         raise FlowError(f"the {key} of {node.name!r} are not constant")
-    integers = np.rint(values).astype(np.int64)
+    integers: NDArray[np.int64] = np.rint(values).astype(np.int64)
     if not np.array_equal(integers, values):
         raise FlowError(f"the {key} of {node.name!r} are not integers")
     # A VVAU's (C, 1, kernel height, kernel width) has one row per channel.
@@ -120,7 +120,10 @@ def _parameters(model: Any, node: Any, op: str) -> dict[str, NDArray[np.int64]]:
 
 
 def _hardware_node(
-    state: FlowState, node: Any, instance: Any, parameters: dict[str, NDArray[np.int64]]
+    state: FlowState,
+    node: NodeProto,
+    instance: HardwareOp,
+    parameters: dict[str, NDArray[np.int64]],
 ) -> HardwareNode:
     op = base_op(node.op_type)
     choice = state.choices.get(node.name)
@@ -156,7 +159,7 @@ def _hardware_node(
     )
 
 
-def _stream(tensor: str, instance: Any, side: str, k: int) -> Stream:
+def _stream(tensor: str, instance: HardwareOp, side: Literal["in", "out"], k: int) -> Stream:
     if side == "in":
         datatype, shape = instance.get_input_datatype(k), instance.get_folded_input_shape(k)
         width = instance.get_instream_width_padded(k)
@@ -176,22 +179,22 @@ def _stream(tensor: str, instance: Any, side: str, k: int) -> Stream:
     return stream
 
 
-def _attributes(instance: Any) -> dict[str, int | str | tuple[int, ...]]:
-    found: dict[str, int | str | tuple[int, ...]] = {}
+def _attributes(instance: HardwareOp) -> dict[str, int | str | tuple[int, ...]]:
+    attributes: dict[str, int | str | tuple[int, ...]] = {}
     for name, kind in instance.get_nodeattr_types().items():
         if name in _NOT_HARDWARE or kind[0] not in ("i", "s", "ints"):
             continue
         value = instance.get_nodeattr(name)
         if kind[0] == "i":
-            found[name] = int(value)
+            attributes[name] = int(value)
         elif kind[0] == "ints":
-            found[name] = tuple(int(x) for x in value)
+            attributes[name] = tuple(int(x) for x in value)
         elif value:
-            found[name] = value.decode() if isinstance(value, bytes) else str(value)
-    return found
+            attributes[name] = value.decode() if isinstance(value, bytes) else str(value)
+    return attributes
 
 
-def _estimate(instance: Any, part: str) -> Resources:
+def _estimate(instance: HardwareOp, part: str) -> Resources:
     """Return FINN's estimate of the node as FINN would build it; it estimates no flip-flops."""
     row = instance.node_res_estimation(part)
     keys = {"lut": "LUT", "dsp": "DSP", "bram_18k": "BRAM_18K", "uram": "URAM"}
@@ -201,9 +204,9 @@ def _estimate(instance: Any, part: str) -> Resources:
     )  # fmt: skip
 
 
-def _outer(nodes: list[HardwareNode], tensor: str, side: str) -> Stream:
+def _outer(nodes: list[HardwareNode], tensor: str, side: Literal["inputs", "outputs"]) -> Stream:
     for node in nodes:
-        for stream in getattr(node, side):
+        for stream in node.inputs if side == "inputs" else node.outputs:
             if stream.name == tensor:
                 return stream
     raise FlowError(f"no node has the graph's {side[:-1]} {tensor!r}")

@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import NodeProto, TensorProto, helper
 
 from flows.bipolar import is_inclusive, require_marks
 from flows.flow_state import FlowError, FlowState
-from flows.network import MOVES, constant_of, data_input
+from flows.graph_types import Model, custom_op, known_initializer
+from flows.network import MOVES, QUANTIZERS, constant_of, data_input
 
 NUDGE = 1e-4
 # Of the largest value: far above float32's error in a sum, far below a level.
@@ -25,7 +27,6 @@ THRESHOLD_NUDGE = 1e-5
 # (levels, signs): which way ties go; up for signs only is what the integer thresholds do.
 WAYS = ((1, 1), (-1, -1), (0, 1))
 _PRODUCTS = ("MatMul",)
-_QUANTIZERS = ("Quant", "IntQuant", "BipolarQuant")
 # Thresholds are float32 numbers; this near an integer they are it. Those of sums and of values
 # that are quantized again are quotients of scales. Those of products also hold batch norm's
 # statistics, which come near an integer by chance, so that only float32's own error counts.
@@ -35,19 +36,17 @@ _QUOTIENT_NOISE, _PRODUCT_NOISE = 2e-6, 1.2e-7
 def round_thresholds(state: FlowState) -> None:
     """Make the thresholds of integer inputs integers, so that ties round to even."""
     from finn.transformation.streamline.round_thresholds import RoundAndClipThresholds
-    from qonnx.custom_op.registry import getCustomOp
 
     require_marks(state)
     model = state.model
     for node in [n for n in model.graph.node if n.op_type == "MultiThreshold"]:
         if model.get_tensor_datatype(node.input[0]).is_integer():
-            first = int(np.rint(getCustomOp(node).get_nodeattr("out_bias")))
+            first = int(np.rint(custom_op(node).get_nodeattr("out_bias")))
             producer = model.find_producer(node.input[0])
             of_product = producer is not None and producer.op_type in _PRODUCTS
             noise = _PRODUCT_NOISE if of_product else _QUOTIENT_NOISE
-            exact = integer_thresholds(
-                model.get_initializer(node.input[1]), None if is_inclusive(node) else first, noise
-            )
+            thresholds = known_initializer(model, node.input[1])
+            exact = integer_thresholds(thresholds, None if is_inclusive(node) else first, noise)
             model.set_initializer(node.input[1], exact)
     state.model = model.transform(RoundAndClipThresholds())
 
@@ -74,7 +73,7 @@ def integer_thresholds(
 
 
 def nudged_logits(
-    model: Any, inputs: NDArray[np.float32], direction: int, signs: int | None = None
+    model: Model, inputs: NDArray[np.float32], direction: int, signs: int | None = None
 ) -> NDArray[np.float64]:
     """Execute a float graph with every inner activation moved towards the next level.
 
@@ -95,30 +94,28 @@ def nudged_logits(
     return np.concatenate([np.asarray(r, dtype=np.float64).reshape(1, -1) for r in rows])
 
 
-def _nudged(model: Any, inputs: NDArray[np.float32], direction: int, signs: int) -> Any:
-    from onnx import TensorProto, helper
+def _nudged(model: Model, inputs: NDArray[np.float32], direction: int, signs: int) -> Model:
     from qonnx.transformation.infer_shapes import InferShapes
 
     if direction == signs == 0:
         return model.transform(InferShapes())
     moved = deepcopy(model).transform(InferShapes())
-    found = [n for n in moved.graph.node if n.op_type in (*_QUANTIZERS, "MultiThreshold")]
-    largest = _largest_inputs(moved, found, inputs[:1])
+    quantizers = [n for n in moved.graph.node if n.op_type in (*QUANTIZERS, "MultiThreshold")]
+    largest = _largest_inputs(moved, quantizers, inputs[:1])
     first = _input_quantizer(moved)
-    for node in found:
+    for node in quantizers:
         tensor = node.input[0]
         if node.output[0] == first or constant_of(moved, tensor) is not None:
             continue
         way = signs if node.op_type == "BipolarQuant" or is_inclusive(node) else direction
         shape = moved.get_tensor_shape(tensor)
         if node.op_type == "MultiThreshold":
-            amount = np.asarray(largest[tensor] * THRESHOLD_NUDGE)
+            amount: NDArray[Any] | None = np.asarray(largest[tensor] * THRESHOLD_NUDGE)
         else:
-            amount = constant_of(moved, node.input[1])
+            scale = constant_of(moved, node.input[1])
+            amount = scale * NUDGE if scale is not None else None
         if amount is None or shape is None:
             raise FlowError(f"the scale or the shape of quantizer {node.name!r} is unknown")
-        if node.op_type != "MultiThreshold":
-            amount = amount * NUDGE
         offset, output = f"{node.output[0]}_nudge", f"{node.output[0]}_nudged"
         moved.graph.value_info.append(
             helper.make_tensor_value_info(output, TensorProto.FLOAT, shape)
@@ -130,7 +127,9 @@ def _nudged(model: Any, inputs: NDArray[np.float32], direction: int, signs: int)
     return moved
 
 
-def _largest_inputs(model: Any, nodes: list[Any], inputs: NDArray[np.float32]) -> dict[str, float]:
+def _largest_inputs(
+    model: Model, nodes: list[NodeProto], inputs: NDArray[np.float32]
+) -> dict[str, float]:
     """Return the largest magnitude that each threshold node reads; it has no scale to go by."""
     from qonnx.core.onnx_exec import execute_onnx
 
@@ -142,12 +141,12 @@ def _largest_inputs(model: Any, nodes: list[Any], inputs: NDArray[np.float32]) -
     return {tensor: float(np.max(np.abs(values[tensor]))) for tensor in read}
 
 
-def _input_quantizer(model: Any) -> str | None:
+def _input_quantizer(model: Model) -> str | None:
     """Return what the input's own quantizer puts out; the host computes that exactly."""
     tensor = model.graph.input[0].name
-    while len(readers := model.find_consumers(tensor) or []) == 1:
+    while len(readers := model.find_consumers(tensor)) == 1:
         node = readers[0]
-        if node.op_type in (*_QUANTIZERS, "MultiThreshold"):
+        if node.op_type in (*QUANTIZERS, "MultiThreshold"):
             return str(node.output[0])
         if node.op_type not in MOVES and data_input(model, node) is None:
             return None

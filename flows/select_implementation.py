@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
+from onnx import NodeProto
 
 from adaqat_hw.schema import ImplChoice
 from flows.flow_state import FlowState, MvauChoice, Refused
+from flows.graph_types import DataType, HardwareOp, Model, hardware_op
 from flows.layers import WEIGHTED_OPS, base_op
 
 # Up to this product of widths a LUT multiplier is small; docs: LUTs grow with the product,
@@ -53,8 +54,6 @@ def choose_all(state: FlowState) -> None:
     Raises:
         Refused: a layer that the request names does not exist, or cannot be built as asked.
     """
-    from qonnx.custom_op.registry import getCustomOp
-
     request, model = state.request, state.model
     nodes = [n for n in model.graph.node if base_op(n.op_type) in WEIGHTED_OPS]
     # Beside the network's own layers, those that the flow made: shortcuts without parameters.
@@ -66,7 +65,7 @@ def choose_all(state: FlowState) -> None:
         if name not in known
     ]
     for node in model.graph.node:
-        instance = getCustomOp(node)
+        instance = hardware_op(node)
         op = base_op(node.op_type)
         if op != "MVAU":
             # A VVAU's RTL is this project's, in LUTs or DSPs; FINN's is for Versal only.
@@ -96,7 +95,7 @@ def choose_all(state: FlowState) -> None:
         raise Refused(problems)
 
 
-def _lut_refusal(weights: Any, acts: Any) -> str | None:
+def _lut_refusal(weights: DataType, acts: DataType) -> str | None:
     """Return why no MVAU can take these types: values of two levels that are not 0 and 1."""
     for what, datatype in (("weights", weights), ("activations", acts)):
         name = datatype.name
@@ -105,7 +104,7 @@ def _lut_refusal(weights: Any, acts: Any) -> str | None:
     return None
 
 
-def _dsp_refusal(model: Any, node: Any, instance: Any, block: str) -> str | None:
+def _dsp_refusal(model: Model, node: NodeProto, instance: HardwareOp, block: str) -> str | None:
     """Return why FINN's RTL MVAU cannot take this node, or None."""
     weights, acts = instance.get_input_datatype(1), instance.get_input_datatype(0)
     accu = instance.get_output_datatype()

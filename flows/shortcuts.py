@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
-from onnx import helper
+from onnx import NodeProto, helper
 
 from flows.flow_state import FlowState
+from flows.graph_types import Model, known_shape
 
 _BITS = 2  # of the weights 0 and 1, with a sign
 
@@ -32,12 +31,12 @@ def as_convolutions(state: FlowState) -> None:
     state.model = model
 
 
-def _replace(model: Any, first: Any) -> None:
+def _replace(model: Model, first: NodeProto) -> None:
     chain = _chain(model, first)
     if chain is None:
         return
     nodes, strides, before, after = chain
-    channels = model.get_tensor_shape(first.input[0])[1]
+    channels = known_shape(model, first.input[0])[1]
     weights = np.zeros((before + channels + after, channels, 1, 1), dtype=np.float32)
     weights[before + np.arange(channels), np.arange(channels)] = 1.0
     quantized = _constant_quant(model, weights)
@@ -59,45 +58,47 @@ def _replace(model: Any, first: Any) -> None:
     model.graph.node.insert(at, quantized)
 
 
-def _chain(model: Any, first: Any) -> tuple[list[Any], list[int], int, int] | None:
+def _chain(model: Model, first: NodeProto) -> tuple[list[NodeProto], list[int], int, int] | None:
     """Return the nodes from ``first`` on, the strides and the channels padded on both sides.
 
     None where a slice takes anything but every s-th pixel from the first on.
     """
-    strides, nodes, node = {2: 1, 3: 1}, [], first
-    while _is_slice(node):
-        found = _strides(model, node)
-        if found is None:
+    strides, nodes = {2: 1, 3: 1}, []
+    node: NodeProto | None = first
+    while node is not None and node.op_type == "Slice":
+        steps = _strides(model, node)
+        if steps is None:
             return None
-        for axis, step in found.items():
+        for axis, step in steps.items():
             strides[axis] *= step
         nodes.append(node)
         node = _only_reader(model, node)
-    pads = _padding(model, node) if node is not None and node.op_type == "Pad" else None
-    if pads is not None:
+    before, after = 0, 0
+    if node is not None and node.op_type == "Pad" and (pads := _padding(model, node)) is not None:
         nodes.append(node)
-    before, after = pads or (0, 0)
+        before, after = pads
     return nodes, [strides[2], strides[3]], before, after
 
 
-def _strides(model: Any, node: Any) -> dict[int, int] | None:
+def _strides(model: Model, node: NodeProto) -> dict[int, int] | None:
     shape = model.get_tensor_shape(node.input[0])
-    values = [_integers(model, name) for name in node.input[1:]]
-    if shape is None or len(shape) != 4 or len(values) < 2 or any(v is None for v in values):
+    listed = [_integers(model, name) for name in node.input[1:]]
+    values = [v for v in listed if v is not None]
+    if shape is None or len(shape) != 4 or len(values) < 2 or len(values) != len(listed):
         return None
     starts, ends = values[0], values[1]
     axes = values[2] if len(values) > 2 else list(range(len(starts)))
     steps = values[3] if len(values) > 3 else [1] * len(starts)
-    found = {}
+    strides = {}
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         whole = start == 0 and end >= shape[axis] and step >= 1
         if axis % 4 not in (2, 3) or not whole:
             return None
-        found[axis % 4] = step
-    return found
+        strides[axis % 4] = step
+    return strides
 
 
-def _padding(model: Any, node: Any) -> tuple[int, int] | None:
+def _padding(model: Model, node: NodeProto) -> tuple[int, int] | None:
     listed = _integers(model, node.input[1]) if len(node.input) > 1 else None
     listed = listed or [x for a in node.attribute if a.name == "pads" for x in a.ints]
     value = model.get_initializer(node.input[2]) if len(node.input) > 2 and node.input[2] else None
@@ -110,25 +111,25 @@ def _padding(model: Any, node: Any) -> tuple[int, int] | None:
     return channels
 
 
-def _integers(model: Any, name: str) -> list[int] | None:
+def _integers(model: Model, name: str) -> list[int] | None:
     value = model.get_initializer(name)
     return None if value is None else [int(x) for x in np.asarray(value).reshape(-1)]
 
 
-def _only_reader(model: Any, node: Any) -> Any:
-    readers = model.find_consumers(node.output[0]) or []
+def _only_reader(model: Model, node: NodeProto) -> NodeProto | None:
+    readers = model.find_consumers(node.output[0])
     return readers[0] if len(readers) == 1 else None
 
 
-def _starts(model: Any, node: Any) -> bool:
+def _starts(model: Model, node: NodeProto) -> bool:
     return _is_slice(node) and not _is_slice(model.find_producer(node.input[0]))
 
 
-def _is_slice(node: Any) -> bool:
+def _is_slice(node: NodeProto | None) -> bool:
     return node is not None and node.op_type == "Slice"
 
 
-def _constant_quant(model: Any, weights: NDArray[np.float32]) -> Any:
+def _constant_quant(model: Model, weights: NDArray[np.float32]) -> NodeProto:
     """Return a quantizer of constant weights, 0 and 1, with a scale of 1."""
     values = {"weight": weights, "scale": 1.0, "zero": 0.0, "bits": float(_BITS)}
     names = []

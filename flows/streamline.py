@@ -6,9 +6,8 @@ the moves past forks, past additions and past pooling, until nothing changes any
 
 from __future__ import annotations
 
-from typing import Any
-
 from flows.flow_state import FlowError, FlowState
+from flows.graph_types import Model, Transformation
 
 # Each round lets scales pass one more join; far more than the residual blocks of any network.
 _MAX_ROUNDS = 100
@@ -43,7 +42,7 @@ def streamline(state: FlowState) -> None:
     )
 
 
-def _scale_moves() -> tuple[Any, ...]:
+def _scale_moves() -> tuple[Transformation, ...]:
     """Return FINN's streamlining in its order, and the moves past forks and joins."""
     from finn.transformation.streamline import absorb, collapse_repeated, reorder, sign_to_thres
     from qonnx.transformation.batchnorm_to_affine import BatchNormToAffine
@@ -80,7 +79,7 @@ def _scale_moves() -> tuple[Any, ...]:
     )
 
 
-def _pool_globally(model: Any) -> Any:
+def _pool_globally(model: Model) -> Model:
     """Turn global average pools into sums (a hardware layer) and a scale, in NHWC."""
     from finn.transformation.fpgadataflow.convert_to_hw.global_acc_pool import (
         InferGlobalAccPoolLayer,
@@ -101,7 +100,7 @@ def _pool_globally(model: Any) -> Any:
     )
 
 
-def _inference() -> tuple[Any, ...]:
+def _inference() -> tuple[Transformation, ...]:
     from qonnx.transformation.infer_data_layouts import InferDataLayouts
     from qonnx.transformation.infer_datatypes import InferDataTypes
     from qonnx.transformation.infer_shapes import InferShapes
@@ -110,7 +109,7 @@ def _inference() -> tuple[Any, ...]:
     return (RemoveIdentityOps(), InferShapes(), InferDataTypes(), InferDataLayouts())
 
 
-def _tidying() -> tuple[Any, ...]:
+def _tidying() -> tuple[Transformation, ...]:
     from qonnx.transformation.general import (
         GiveReadableTensorNames,
         GiveUniqueNodeNames,
@@ -120,15 +119,15 @@ def _tidying() -> tuple[Any, ...]:
     return (SortGraph(), GiveUniqueNodeNames(), GiveReadableTensorNames(), *_inference())
 
 
-def _apply(model: Any, transformations: tuple[Any, ...]) -> Any:
+def _apply(model: Model, transformations: tuple[Transformation, ...]) -> Model:
     # Copying and cleaning up after each, qonnx's default, takes most of the time.
     for transformation in transformations:
         model = model.transform(transformation, make_deepcopy=False, cleanup=False)
     return model.cleanup()
 
 
-def _fixed_point(model: Any, transformations: tuple[Any, ...]) -> Any:
-    """Apply the transformations in turn, tidying after each change, until none changes anything."""
+def _fixed_point(model: Model, transformations: tuple[Transformation, ...]) -> Model:
+    """Apply transformations in turn, tidying after each change, until none changes anything."""
     for _ in range(_MAX_ROUNDS):
         start = _form(model)
         for transformation in transformations:
@@ -141,5 +140,5 @@ def _fixed_point(model: Any, transformations: tuple[Any, ...]) -> Any:
     raise FlowError(f"streamlining still changed the graph after {_MAX_ROUNDS} rounds")
 
 
-def _form(model: Any) -> list[tuple[str, tuple[str, ...], tuple[str, ...]]]:
+def _form(model: Model) -> list[tuple[str, tuple[str, ...], tuple[str, ...]]]:
     return [(n.op_type, tuple(n.input), tuple(n.output)) for n in model.graph.node]

@@ -1,16 +1,16 @@
-"""Moves of streamlining that FINN does not have."""
+"""Transformations of streamlining that FINN does not have."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from qonnx.transformation.base import Transformation
+
+from flows.graph_types import Model
 
 
 class MoveScalarAddPastMaxPool(Transformation):  # type: ignore[misc]
     """Move the addition of one constant past a max pool: the largest stays the largest."""
 
-    def apply(self, model: Any) -> tuple[Any, bool]:
+    def apply(self, model: Model) -> tuple[Model, bool]:
         """Swap every such pair; tell whether there was one."""
         swapped = False
         for node in [n for n in model.graph.node if n.op_type == "Add"]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
+from onnx import NodeProto
+
 from flows.flow_state import FlowState
+from flows.graph_types import Model, custom_op, known_shape
 from flows.layers import WEIGHTED_OPS, base_op, map_layers, nearest_layer
 
 # FINN generates the RTL of "finn" nodes; those of "adaqat" are modules of hw/rtl. An MVAU is
@@ -78,13 +81,13 @@ def unsupported_nodes(state: FlowState) -> list[str]:
     """List every node of the hardware graph that cannot be built, one sentence each."""
     map_layers(state)
     model = state.model
-    found = [(n, why) for n in model.graph.node if (why := _reason(model, n)) is not None]
-    causes = [(n, reason) for n, reason in found if base_op(n.op_type) not in _CONSEQUENCES]
-    problems = [f"{_where(state, node)}: {why}." for node, why in causes or found]
+    faults = [(n, why) for n in model.graph.node if (why := _reason(model, n)) is not None]
+    causes = [(n, why) for n, why in faults if base_op(n.op_type) not in _CONSEQUENCES]
+    problems = [f"{_where(state, node)}: {why}." for node, why in causes or faults]
     return list(dict.fromkeys(problems))
 
 
-def _reason(model: Any, node: Any) -> str | None:
+def _reason(model: Model, node: NodeProto) -> str | None:
     op = base_op(node.op_type)
     op = _ALIASES.get(op, op)
     if op in GENERATOR and node.domain.startswith("finn.custom_op.fpgadataflow"):
@@ -93,14 +96,14 @@ def _reason(model: Any, node: Any) -> str | None:
     return _REASONS.get(op, f"the operation {op!r} has no RTL")
 
 
-def _pool_reason(model: Any, node: Any) -> str | None:
+def _pool_reason(model: Model, node: NodeProto) -> str | None:
     function = _attribute(node, "Function")
     if function in _POOLS:
         return None
     return f"pooling with {function!r} has no RTL; use one of {', '.join(_POOLS)}"
 
 
-def _add_reason(model: Any, node: Any) -> str | None:
+def _add_reason(model: Model, node: NodeProto) -> str | None:
     if any(model.get_initializer(name) is not None for name in node.input):
         return (
             "the addition of a constant (a bias) that could not be moved into thresholds has no "
@@ -108,31 +111,29 @@ def _add_reason(model: Any, node: Any) -> str | None:
         )
     if not all(model.get_tensor_datatype(name).is_integer() for name in node.input):
         return _REASONS["Add"]
-    shapes = [tuple(model.get_tensor_shape(name)) for name in node.input]
+    shapes = [known_shape(model, name) for name in node.input]
     if shapes[0] != shapes[1]:
         return f"the two sides of an addition have the shapes {shapes!r}; they must be equal"
     return None
 
 
-def _label_reason(model: Any, node: Any) -> str | None:
+def _label_reason(model: Model, node: NodeProto) -> str | None:
     count = _attribute(node, "K")
     return None if count == 1 else f"the largest {count!r} labels have no RTL; one is possible"
 
 
-def _attribute(node: Any, name: str) -> Any:
-    from qonnx.custom_op.registry import getCustomOp
-
-    return getCustomOp(node).get_nodeattr(name)
+def _attribute(node: NodeProto, name: str) -> Any:
+    return custom_op(node).get_nodeattr(name)
 
 
-_CHECKS: dict[str, Callable[[Any, Any], str | None]] = {
+_CHECKS: dict[str, Callable[[Model, NodeProto], str | None]] = {
     "Pool": _pool_reason,
     "ElementwiseAdd": _add_reason,
     "LabelSelect": _label_reason,
 }
 
 
-def _where(state: FlowState, node: Any) -> str:
+def _where(state: FlowState, node: NodeProto) -> str:
     own = state.layer_of.get(node.name)
     if own is not None and base_op(node.op_type) in WEIGHTED_OPS:
         return f"Layer {own!r} ({node.op_type})"

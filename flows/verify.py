@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import zlib
 from copy import deepcopy
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import NodeProto
 
 from flows import layerwise
-from flows.flow_state import FlowError, FlowState
+from flows.flow_state import FlowError, FlowState, Probe
 from flows.golden import RELATIVE_TOLERANCE, read_real, run
+from flows.graph_types import Model
 from flows.host_interface import dtype_range, logits, quantize_inputs, raw_values
 from flows.layers import base_op
 from flows.normalize_qonnx import apply_steps
@@ -27,24 +28,9 @@ _MOVERS = ("StreamingFIFO", "StreamingDataWidthConverter")
 _HARDWARE = "finn.custom_op.fpgadataflow"
 
 
-@dataclass
-class Probe:
-    """Frames that every graph is executed on, and what it must put out.
-
-    ``inputs`` are (n, ...) float frames, ``logits`` (n, classes) what the QONNX file computes
-    for them, ``integers`` what the last integer graph put out.
-    """
-
-    inputs: NDArray[np.float32]
-    logits: NDArray[np.float64]
-    integers: NDArray[np.int64] | None = None
-
-
 def choose_frames(state: FlowState) -> None:
     """Set ``state.probe``: a few golden frames and a random one, and the file's logits."""
     quantizer = state.quantizer
-    if quantizer is None:
-        raise FlowError("the input quantizer is unknown")
     low, high = dtype_range(quantizer.bits, quantizer.signed, quantizer.narrow)
     rng = np.random.default_rng(zlib.crc32(state.request.model_sha256.encode()))
     real = read_real(state)
@@ -67,9 +53,9 @@ def verify(state: FlowState, comparison: Comparison) -> None:
     if comparison == "no" or probe is None:
         return
     if state.ends is None:
-        inputs = apply_steps(state.steps, probe.inputs)
-        found = nudged_logits(state.model, inputs, 0)
-        _compare_logits(state, probe, found, state.model, inputs, nudge=True)
+        floats = apply_steps(state.steps, probe.inputs)
+        computed = nudged_logits(state.model, floats, 0)
+        _compare_logits(state, probe, computed, state.model, floats, nudge=True)
         return
     inputs = quantize_inputs(state.ends, probe.inputs)
     graph = executable(state.model)
@@ -77,8 +63,8 @@ def verify(state: FlowState, comparison: Comparison) -> None:
     integers = integers.reshape(len(integers), -1)
     before, probe.integers = probe.integers, integers
     if comparison == "logits" or before is None:
-        found = logits(state.ends, integers)
-        _compare_logits(state, probe, found, graph, inputs, nudge=False)
+        computed = logits(state.ends, integers)
+        _compare_logits(state, probe, computed, graph, inputs, nudge=False)
     elif integers.shape != before.shape or not np.array_equal(integers, before):
         wrong = np.any(integers != before, axis=1) if integers.shape == before.shape else [True]
         raise FlowError(
@@ -87,7 +73,7 @@ def verify(state: FlowState, comparison: Comparison) -> None:
         )
 
 
-def executable(model: Any) -> Any:
+def executable(model: Model) -> Model:
     """Return a copy that qonnx can execute: no backends, no streams between the layers.
 
     FINN executes nodes of a backend by compiling C++ or RTL only; the same node without its
@@ -103,9 +89,9 @@ def executable(model: Any) -> Any:
     return copy
 
 
-def _bypass(model: Any, node: Any) -> None:
+def _bypass(model: Model, node: NodeProto) -> None:
     source, target = node.input[0], node.output[0]
-    readers = model.find_consumers(target) or []
+    readers = model.find_consumers(target)
     producer = model.find_producer(source)
     model.graph.node.remove(node)
     for reader in readers:
@@ -120,8 +106,8 @@ def _bypass(model: Any, node: Any) -> None:
 def _compare_logits(
     state: FlowState,
     probe: Probe,
-    found: NDArray[np.float64],
-    model: Any,
+    computed: NDArray[np.float64],
+    model: Model,
     inputs: NDArray[Any],
     *,
     nudge: bool,
@@ -133,21 +119,21 @@ def _compare_logits(
     agrees with the file's.
     """
     scale = max(float(np.max(np.abs(probe.logits))), 1e-12)
-    wrong = _outside(found, probe.logits, scale)
+    wrong = _outside(computed, probe.logits, scale)
     for way in WAYS:
         if not wrong.any():
             return
         nudged = nudged_logits(state.file_model, probe.inputs[wrong], *way)
-        still = _outside(found[wrong], nudged, scale)
+        still = _outside(computed[wrong], nudged, scale)
         if nudge and still.any():
             again = nudged_logits(state.model, inputs[wrong], *way)
             still &= _outside(again, nudged, scale)
         wrong[wrong] = still
     if wrong.any():
-        fine, given = layerwise.explained(state, probe.inputs[wrong], model, inputs[wrong])
-        wrong[wrong] = ~fine | _outside(found[wrong], given, scale)
+        fine, of_file = layerwise.explained(state, probe.inputs[wrong], model, inputs[wrong])
+        wrong[wrong] = ~fine | _outside(computed[wrong], of_file, scale)
     if wrong.any():
-        worst = float(np.max(np.abs(found - probe.logits)) / scale)
+        worst = float(np.max(np.abs(computed - probe.logits)) / scale)
         raise FlowError(
             f"this step changed what the graph computes: {int(wrong.sum())} of {len(wrong)} frames "
             f"deviate from the file's logits, by up to {worst:.3g} of the largest"
@@ -155,6 +141,6 @@ def _compare_logits(
 
 
 def _outside(
-    found: NDArray[np.float64], wanted: NDArray[np.float64], scale: float
+    computed: NDArray[np.float64], wanted: NDArray[np.float64], scale: float
 ) -> NDArray[np.bool_]:
-    return np.asarray(np.max(np.abs(found - wanted), axis=1) > RELATIVE_TOLERANCE * scale)
+    return np.asarray(np.max(np.abs(computed - wanted), axis=1) > RELATIVE_TOLERANCE * scale)

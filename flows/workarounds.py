@@ -9,7 +9,10 @@ import logging
 import os
 import warnings
 from pathlib import Path
-from typing import Any
+
+from onnx import NodeProto
+
+from flows.graph_types import HardwareOp, Model
 
 _LAZY_XSI_NAMES = (
     "SimEngine",
@@ -60,7 +63,7 @@ def load_finn() -> None:
     logging.getLogger("finn").setLevel(logging.WARNING)
 
 
-def move_overloaded_inputs(model: Any) -> list[str]:
+def move_overloaded_inputs(model: Model) -> list[str]:
     """Drop graph inputs that are initializers, and return the names of the real ones.
 
     Brevitas 0.13 through torch 2.13's exporter. Symptom: the QONNX file lists every parameter
@@ -73,7 +76,7 @@ def move_overloaded_inputs(model: Any) -> list[str]:
     return [x.name for x in model.graph.input]
 
 
-def declare_opset(model: Any) -> None:
+def declare_opset(model: Model) -> None:
     """Give the standard ONNX domain a version where a file declares it twice or not at all.
 
     qonnx 1.0.0. Symptom: GemmToMatMul reads ``opset_import[0].version`` whatever its domain is
@@ -88,7 +91,7 @@ def declare_opset(model: Any) -> None:
         entry.domain, entry.version = domain, version
 
 
-def generate_node(node: Any, model: Any, part: str, clock_ns: float) -> None:
+def generate_node(node: NodeProto, model: Model, part: str, clock_ns: float) -> None:
     """Generate the RTL of one node.
 
     finn-plus 1.6.1. Symptom: the public transformation PrepareIP generates all nodes, HLS ones
@@ -99,7 +102,7 @@ def generate_node(node: Any, model: Any, part: str, clock_ns: float) -> None:
     _codegen_single_node(node, model, part, clock_ns)
 
 
-def fix_fifo(instance: Any, depth: int) -> None:
+def fix_fifo(instance: HardwareOp, depth: int) -> None:
     """Give a FIFO its depth, and the RTL version.
 
     finn-plus 1.6.1. Symptom: InsertFIFO takes depths from its neighbours, which only FINN's own

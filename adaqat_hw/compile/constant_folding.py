@@ -53,11 +53,13 @@ def _value(
     if node.op_type == "Constant":
         value = attributes_of(node).get("value")
         return numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else None
-    given = [values.get(name) for name in node.input]
-    if not given or any(x is None or int(np.prod(x.dims)) > _LARGEST for x in given):
+    constants = [x for name in node.input if (x := values.get(name)) is not None]
+    if not constants or len(constants) < len(node.input):
+        return None
+    if any(int(np.prod(x.dims)) > _LARGEST for x in constants):
         return None
     try:
-        arrays = [numpy_helper.to_array(x) for x in given]
+        arrays = [numpy_helper.to_array(x) for x in constants]
         # Two small constants can broadcast to a huge one.
         if np.prod(np.broadcast_shapes(*(a.shape for a in arrays)), dtype=float) > _LARGEST:
             return None
@@ -81,7 +83,8 @@ def _execute(
     one = onnx.helper.make_model(graph, opset_imports=imports, ir_version=model.ir_version)
     try:
         feed = dict(zip(node.input, arrays, strict=True))
-        return np.asarray(ReferenceEvaluator(one).run(None, feed)[0])
+        outputs: Any = ReferenceEvaluator(one).run(None, feed)
+        return np.asarray(outputs[0])
     except Exception:  # what cannot be computed is judged as it stands
         return None
 

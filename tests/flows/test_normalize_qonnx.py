@@ -32,7 +32,7 @@ def make(nodes, values, shape, *, declared=None, outputs=(1, 2)):
 
 
 def op(kind, inputs, output, **attributes):
-    quantizers = ("Quant", "BipolarQuant")
+    quantizers = ("Quant", "IntQuant", "BipolarQuant")
     return (kind, inputs, (output,), GENERAL if kind in quantizers else "", attributes)
 
 
@@ -72,18 +72,19 @@ AFFINES = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("quantizer", ["Quant", "IntQuant"])
 @pytest.mark.parametrize("name", list(AFFINES))
-def test_the_affine_before_the_quantizer_is_cut_and_recorded(flow_module, name):
+def test_the_affine_before_the_quantizer_is_cut_and_recorded(flow_module, name, quantizer):
     nodes, values = AFFINES[name]
     values = values | {"s": np.float32(0.25), "z": np.float32(0), "bits": np.float32(6)}
-    last = op("Quant", ("q", "s", "z", "bits"), "y", signed=1, narrow=0, rounding_mode="ROUND")
+    last = op(quantizer, ("q", "s", "z", "bits"), "y", signed=1, narrow=0, rounding_mode="ROUND")
     shape = (1, 12) if "reshape" in name else (1, 3, 2, 2)
     whole = make([*nodes, last], values, (1, 3, 2, 2), outputs=shape)
     adopt = flow_module("normalize_qonnx")
     state = state_of(flow_module, make([*nodes, last], values, (1, 3, 2, 2), outputs=shape))
     adopt.cut_affine(state)
-    left = {n.op_type for n in state.model.graph.node}
-    assert left <= {"Quant", "Reshape"}
+    left = [n.op_type for n in state.model.graph.node]
+    assert left == (["Reshape", quantizer] if "reshape" in name else [quantizer])
     x = np.random.default_rng(0).uniform(-2, 2, size=(3, 3, 2, 2)).astype(np.float32)
     outside = adopt.apply_steps(state.steps, x)
     for k in range(3):
