@@ -161,8 +161,7 @@ def _config(args: argparse.Namespace) -> RunConfig:
                 "initial_bits": args.bits,
                 "lr_weights": 1e-9,  # the widths must not move while they are timed
                 "lr_acts": 1e-9,
-                "probe_every": args.probe_every,
-                "probes_per_step": args.probes_per_step,
+                "probing": {"every": args.probe_every, "per_step": args.probes_per_step},
             },
         }
     )
@@ -213,7 +212,7 @@ def _adaqat(config: RunConfig, x: Tensor, y: Tensor, world: World) -> Callable[[
     x, y = x.to(world.device), y.to(world.device)
 
     def steps() -> None:
-        for _ in range(config.adaqat.probe_every):
+        for _ in range(config.adaqat.probing.every):
             stepper.step(x, y)
 
     return steps

@@ -12,7 +12,6 @@ from adaqat_hw.cli.console import Progress
 from adaqat_hw.errors import ConfigError, StageFailed
 from adaqat_hw.run import RunDirectory, done_for, is_done, stage_lock, stamp
 from adaqat_hw.schema import (
-    PASSIVE_KEYS,
     BitWidthPlan,
     Board,
     BuildConfig,
@@ -69,24 +68,28 @@ def ensure_train(
     Raises:
         StageFailed: the training has ended and its budget is not met; its files stay.
     """
-    folder = run.train(variant)
-    inputs = _train_inputs(config, run, variant, plan)
+    from adaqat_hw.train import Variant, training_inputs
+
+    folder, asked = run.train(variant), Variant.named(variant, plan)
+    init = _float_checkpoint(config.train.init, run, variant)
+    teacher = _float_checkpoint(config.train.teacher, run, variant)
+    inputs = training_inputs(config, asked, init=init, teacher=teacher)
     title = f"train {variant}"
     with _leaders_lock(folder):
         if is_done(folder, inputs):
             progress.skip(title)
             return _within_budget(TrainResult.read(folder / "result.json"), variant)
         _refuse_other(folder, digest_of(inputs))
-        from adaqat_hw.train import Variant, train
+        from adaqat_hw.train import train
 
         progress.start(title)
         result = train(
             config,
-            Variant.named(variant, plan),
+            asked,
             folder,
             progress=lambda event: progress.note(_train_text(event)),
-            init_checkpoint=_float_checkpoint(config.train.init, run, variant),
-            teacher_checkpoint=_float_checkpoint(config.train.teacher, run, variant),
+            init_checkpoint=init,
+            teacher_checkpoint=teacher,
         )
         files = ["result.json", "checkpoint.pt", "spec.json", "log.jsonl"]
         if leads():
@@ -111,33 +114,6 @@ def _float_checkpoint(given: str | None, run: RunDirectory, variant: str) -> Pat
     if given is None or variant == "float":
         return None
     return run.train("float") / "checkpoint.pt" if given == "float" else Path(given)
-
-
-def _train_inputs(
-    config: RunConfig, run: RunDirectory, variant: str, plan: BitWidthPlan | None
-) -> dict[str, Any]:
-    body = config.model_dump(mode="json", exclude=PASSIVE_KEYS)
-    inputs = {name: body[name] for name in ("seed", "network", "data", "train", "quant")}
-    inputs["variant"] = variant
-    if variant == "float":
-        del inputs["quant"]
-        inputs["train"] = {**inputs["train"], "init": None, "teacher": None}
-    elif variant == "learned":
-        inputs["adaqat"] = body["adaqat"]
-    if plan is not None:
-        inputs["plan"] = plan.digest()
-    for key in ("init", "teacher"):
-        given = getattr(config.train, key)
-        path = _float_checkpoint(given, run, variant)
-        if path is None:
-            continue
-        if not path.is_file():
-            raise ConfigError(
-                f"train.{key} is {given!r} and {str(path)!r} does not exist; train the "
-                "full-precision variant first or give the path of a checkpoint."
-            )
-        inputs[f"{key}_sha256"] = sha256_file(path)
-    return inputs
 
 
 def _refuse_other(folder: Path, wanted: str) -> None:

@@ -1,13 +1,15 @@
-"""BitOPs and weight compression, counted as in AdaQAT (arXiv 2404.16876)."""
+"""BitOPs, counted as in AdaQAT (arXiv 2404.16876): of a plan, and as a cost to learn under."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from adaqat_hw.cost.layer_widths import LayerWidths
+from adaqat_hw.cost.plan_check import check_layers
+from adaqat_hw.cost.protocol import Bits, HardwareCost
 from adaqat_hw.errors import ConfigError
-from adaqat_hw.schema import BitWidthPlan, LayerSpec, NetworkSpec
-
-FLOAT_BITS = 32
+from adaqat_hw.schema import BitWidthPlan, NetworkSpec
 
 
 @dataclass(frozen=True)
@@ -16,19 +18,6 @@ class BitOps:
 
     total: int
     per_layer: dict[str, int]
-
-
-@dataclass(frozen=True)
-class WeightCompression:
-    """Size of the weights at 32 bits over their size in the plan, weighted by their number.
-
-    ``inner`` leaves out the first and the last layer, as the paper's figures do (32/3 = 10.7
-    at 3 bits); None for a network without inner layers. ``total`` counts every layer. Products of
-    two activations have no weights and do not count.
-    """
-
-    inner: float | None
-    total: float
 
 
 def bitops(spec: NetworkSpec, plan: BitWidthPlan) -> BitOps:
@@ -48,55 +37,54 @@ def bitops(spec: NetworkSpec, plan: BitWidthPlan) -> BitOps:
     return BitOps(total=sum(per_layer.values()), per_layer=per_layer)
 
 
-def weight_compression(spec: NetworkSpec, plan: BitWidthPlan) -> WeightCompression:
-    """Return how much smaller the weights are than at 32 bits.
+class BitOpsCost(HardwareCost):
+    """BitOPs of the whole network for one input sample.
+
+    The hard loss is the MAC-weighted mean of weight x activation width over the layers that learn
+    a width: this project's extension of the paper's product to one width per layer, and equal to
+    it where all widths are.
+
+    Args:
+        layers: all layers, fixed ones included.
+        limit: BitOPs not to be exceeded, or None.
 
     Raises:
-        ConfigError: the plan's layers are not the network's, or the network has no weights.
+        ConfigError: no layer learns a width, or one that does has no MACs.
     """
-    check_layers(spec, plan)
-    bits = {row.layer: row.second_bits for row in plan.layers}
-    total = _ratio(spec.layers, bits)
-    if total is None:
-        raise ConfigError(f"Network {spec.name!r} has no weights, so nothing can be compressed.")
-    return WeightCompression(inner=_ratio(spec.layers[1:-1], bits), total=total)
 
+    name = "bitops"
+    unit = "BitOPs"
 
-def check_layers(spec: NetworkSpec, plan: BitWidthPlan) -> None:
-    """Refuse a plan whose layers are not exactly those of ``spec``, and a network without any.
-
-    Raises:
-        ConfigError: names the layers on either side that the other lacks, or one whose operands
-            are of another kind (weights, activations).
-    """
-    if not spec.layers:
-        raise ConfigError(
-            f"Network {spec.name!r} has no multiply-accumulate layer, so nothing can be counted."
-        )
-    have = [layer.name for layer in spec.layers]
-    given = [row.layer for row in plan.layers]
-    missing = [name for name in have if name not in given]
-    extra = [name for name in given if name not in have]
-    if missing or extra:
-        parts = [f"lacks {missing!r}"] if missing else []
-        parts += [f"has {extra!r}, which the network lacks"] if extra else []
-        raise ConfigError(
-            f"The plan for {plan.network!r} does not fit network {spec.name!r}: it "
-            f"{' and '.join(parts)}; give one row per layer."
-        )
-    for layer in spec.layers:
-        row = plan.layer(layer.name)
-        if (row.weight_bits is None) != (layer.kind == "matmul"):
-            what = "two activations and no weights" if layer.kind == "matmul" else "weights"
+    def __init__(self, layers: Iterable[LayerWidths], limit: float | None = None) -> None:
+        self._layers = tuple(layers)
+        self._learned = tuple(layer for layer in self._layers if layer.learned)
+        if not self._learned or any(layer.macs <= 0 for layer in self._learned):
             raise ConfigError(
-                f"The plan for {plan.network!r} has weight_bits {row.weight_bits!r} and "
-                f"second_act_bits {row.second_act_bits!r} for layer {layer.name!r}, which "
-                f"multiplies {what}; give the widths of its two operands."
+                f"Layers {[layer.layer for layer in self._layers]!r} must hold at least one with a "
+                f"learned width, and MACs above 0 in each such one; these learn: "
+                f"{[layer.layer for layer in self._learned]!r}."
             )
+        self._learned_macs = sum(layer.macs for layer in self._learned)
+        self._limit = limit
 
+    @property
+    def limit(self) -> float | None:
+        """BitOPs not to be exceeded."""
+        return self._limit
 
-def _ratio(layers: tuple[LayerSpec, ...], bits: dict[str, int]) -> float | None:
-    """Return the compression of ``layers``, None where they have no weights."""
-    floats = sum(layer.weights for layer in layers) * FLOAT_BITS
-    stored = sum(layer.weights * bits[layer.name] for layer in layers)
-    return floats / stored if stored else None
+    @property
+    def fixed(self) -> float:
+        """BitOPs of the layers that learn no width."""
+        return sum(layer.bitops({}) for layer in self._layers if not layer.learned)
+
+    def value(self, bits: Bits) -> float:
+        """Return the BitOPs of the whole network; an integer where ``bits`` are."""
+        return sum(layer.bitops(bits) for layer in self._layers)
+
+    def hard_loss(self, bits: Bits) -> float:
+        """Return the MAC-weighted mean of weight x activation width over layers that learn."""
+        return sum(layer.bitops(bits) for layer in self._learned) / self._learned_macs
+
+    def depends_on(self, width: str) -> bool:
+        """Tell whether a layer has an operand of this width."""
+        return any(width in (layer.second.width, layer.acts.width) for layer in self._layers)

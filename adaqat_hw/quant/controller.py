@@ -5,8 +5,9 @@ gradient is a finite difference between neighbouring integer widths,
 
     dL/dN = [L(bits) - L(one lower)] + lambda * [H(bits) - H(one lower)],
 
-and ``N`` moves against it. A width that keeps flipping between the same two integers freezes to
-the larger one (the paper), or to the one that the averaged gradient between the two wants.
+with the hard loss ``H`` of any :class:`HardwareCost`, and ``N`` moves against it. A width that
+keeps flipping between the same two integers freezes to the larger one (the paper), or to the
+better one: that which the averaged gradient between the two asks for.
 
 ``hysteresis`` (this project's) keeps noise at a boundary from flipping a width back and forth: it
 changes its integer only when ``N`` lies that far beyond the boundary.
@@ -24,14 +25,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from adaqat_hw.cost import HardwareCost
 from adaqat_hw.errors import ConfigError, StageFailed
-from adaqat_hw.quant.hardware_loss import HardCost
 from adaqat_hw.quant.sensitivity import SensitivityTracker
 from adaqat_hw.quant.widths import Flip, Freeze, Gradient, StepEvents, Width
 
 __all__ = ["AdaQatController", "Flip", "Freeze", "Gradient", "StepEvents", "Width"]
 
-STATE_VERSION = 2
+STATE_VERSION = 3
 
 
 @dataclass
@@ -57,17 +58,17 @@ class AdaQatController:
 
     Args:
         widths: the learned widths; names are unique.
-        hard_cost: hardware cost of a set of widths, lambda not included.
-        hardware_lambda: weight of the hardware cost; may be changed between steps.
+        cost: what the widths cost.
+        hardware_lambda: weight of the hard loss; may be changed between steps.
         oscillations: flips between the same two integers after which a width freezes.
         dwell: training steps that these flips must span at least.
         gradient_ema: share of the old gradient in a running average, from 0 (none) to below 1.
             An average is dropped when its width moves to another pair of integers, since it then
             measures another difference; its first gradients weigh equally.
         hysteresis: how far beyond an integer boundary ``N`` must lie before the integer changes.
-        freeze: ``larger`` or ``marginal``: the integer that an oscillating width freezes to.
+        freeze_to: ``larger`` or ``better``: the integer that an oscillating width freezes to.
         freeze_oscillating: whether oscillation freezes a width at all. Not under a budget: one
-            that froze early could not give way any more.
+            that froze early could not be lowered any more.
         max_move: the most bits that one step moves a width; None for any number.
 
     Raises:
@@ -77,13 +78,13 @@ class AdaQatController:
     def __init__(
         self,
         widths: Iterable[Width],
-        hard_cost: HardCost,
+        cost: HardwareCost,
         hardware_lambda: float,
         oscillations: int = 10,
         dwell: int = 20,
         gradient_ema: float = 0.0,
         hysteresis: float = 0.0,
-        freeze: Literal["larger", "marginal"] = "larger",
+        freeze_to: Literal["larger", "better"] = "larger",
         freeze_oscillating: bool = True,
         max_move: float | None = None,
     ) -> None:
@@ -99,21 +100,21 @@ class AdaQatController:
                 f"oscillations {oscillations!r} must be positive and gradient_ema "
                 f"{gradient_ema!r} must lie in [0, 1)."
             )
-        if not 0 <= hysteresis < 0.5 or freeze not in ("larger", "marginal"):
+        if not 0 <= hysteresis < 0.5 or freeze_to not in ("larger", "better"):
             raise ConfigError(
-                f"hysteresis {hysteresis!r} must lie in [0, 0.5) and freeze {freeze!r} be 'larger' "
-                "or 'marginal'."
+                f"hysteresis {hysteresis!r} must lie in [0, 0.5) and freeze_to {freeze_to!r} be "
+                "'larger' or 'better'."
             )
-        self.hard_cost = hard_cost
+        self.cost = cost
         self.hardware_lambda = hardware_lambda
         self.oscillations = oscillations
         self.dwell = dwell
         self.gradient_ema = gradient_ema
         self.hysteresis = hysteresis
-        self.freeze = freeze
+        self.freeze_to = freeze_to
         self.freeze_oscillating = freeze_oscillating
         self.max_move = math.inf if max_move is None else max_move
-        self.marginals = SensitivityTracker(self.widths)
+        self.sensitivity = SensitivityTracker(self.widths)
         self._steps = 0
         self._states = {
             name: _State(float(w.initial), math.ceil(w.initial)) for name, w in self.widths.items()
@@ -210,7 +211,7 @@ class AdaQatController:
     ) -> StepEvents:
         """Freeze every free width: where it is, or at ``bits`` (chosen to meet a budget).
 
-        With ``freeze`` ``marginal``, one that oscillates freezes to the integer it wants.
+        With ``freeze_to`` ``better``, one that oscillates freezes to the better of its two.
         """
         if at_step is not None:
             self._steps = at_step
@@ -230,7 +231,7 @@ class AdaQatController:
             "version": STATE_VERSION,
             "steps": self._steps,
             "hardware_lambda": self.hardware_lambda,
-            "marginals": self.marginals.state_dict(),
+            "sensitivity": self.sensitivity.state_dict(),
             "widths": widths,
         }
 
@@ -261,7 +262,7 @@ class AdaQatController:
         self._states = states
         self._steps = int(state["steps"])
         self.hardware_lambda = float(state["hardware_lambda"])
-        self.marginals.load_state_dict(state["marginals"])
+        self.sensitivity.load_state_dict(state["sensitivity"])
 
     def _neighbour(self, name: str, bits: int) -> int:
         return bits - 1 if bits > self.widths[name].minimum else bits + 1
@@ -269,11 +270,10 @@ class AdaQatController:
     def _gradient(self, name: str, probe_loss: float, live_loss: float) -> Gradient:
         here = self.bits
         other = self._neighbour(name, here[name])
-        sign = here[name] - other
-        task = sign * (live_loss - probe_loss)
-        self.marginals.add(name, max(here[name], other), -task)
-        change = self.hard_cost(here) - self.hard_cost({**here, name: other})
-        hardware = sign * self.hardware_lambda * change
+        step = other - here[name]
+        task = -step * (live_loss - probe_loss)
+        self.sensitivity.add(name, max(here[name], other), -task)
+        hardware = step * self.hardware_lambda * self.cost.change(here, name, step)
         applied = self._average(
             name, task + hardware, (min(here[name], other), max(here[name], other))
         )
@@ -301,18 +301,17 @@ class AdaQatController:
     def _resting(self, name: str) -> int:
         """Return the integer to freeze a width at, wherever between two it is at the moment."""
         state = self._states[name]
-        if self.freeze == "larger" or state.pair is None or state.bits not in state.pair:
+        if self.freeze_to == "larger" or state.pair is None or state.bits not in state.pair:
             return state.bits
-        return self._wanted(name, state.pair)
+        return self._better(name, state.pair)
 
-    def _wanted(self, name: str, pair: tuple[int, int]) -> int:
+    def _better(self, name: str, pair: tuple[int, int]) -> int:
         """Return the one of two neighbours that the averaged gradient between them asks for."""
         lower, upper = pair
-        worth = self.marginals.mean(name, upper)
-        if self.freeze == "larger" or upper - lower != 1 or worth is None:
+        worth = self.sensitivity.mean(name, upper)
+        if self.freeze_to == "larger" or upper - lower != 1 or worth is None:
             return upper
-        here = self.bits
-        change = self.hard_cost({**here, name: upper}) - self.hard_cost({**here, name: lower})
+        change = self.cost.change({**self.bits, name: lower}, name, 1)
         return lower if self.hardware_lambda * change > worth else upper
 
     def _flip(self, name: str, before: int, after: int) -> Flip:
@@ -329,7 +328,7 @@ class AdaQatController:
         enough = self.freeze_oscillating and state.flips >= self.oscillations
         if not enough or self._steps - state.first_flip < self.dwell:
             return []
-        return [self._freeze(name, self._wanted(name, state.pair), "oscillation")]
+        return [self._freeze(name, self._better(name, state.pair), "oscillation")]
 
     def _freeze(self, name: str, bits: int, reason: str) -> Freeze:
         state = self._states[name]

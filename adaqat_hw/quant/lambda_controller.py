@@ -1,4 +1,4 @@
-"""Lambda driven along a target: from the initial hardware cost down to a budget. Pure Python.
+"""Lambda controlled along a target: from the initial hard loss down to a budget. Pure Python.
 
 This project's extension of AdaQAT. The target ``C*`` falls geometrically over the learning phase,
 ``log C*(f) = log C_0 + (f / ARRIVAL) (log C_B - log C_0)``, is at the budget ``C_B`` at ``ARRIVAL``
@@ -11,8 +11,8 @@ That is linear in lambda and is solved, with averaged ``g_i``, for the lambda th
 target's slope and corrects the error. The learning rates and the length of the training are part
 of the equation, so nothing has to be tuned to them.
 
-``C`` is the cost of the integers that the widths are expected to run at, half a bit above their
-real values: it is smooth where the integers jump.
+``C`` is the hard loss of the integers that the widths are expected to run at, half a bit above
+their real values: it is smooth where the integers jump.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from adaqat_hw.cost import HardwareCost
 from adaqat_hw.quant.controller import AdaQatController
-from adaqat_hw.quant.hardware_loss import HardCost
 from adaqat_hw.quant.widths import Width
 
 ARRIVAL = 0.8  # fraction of the learning phase at which the target is at the budget
@@ -49,14 +49,19 @@ class LambdaController:
 
     Args:
         widths: the learned widths.
-        cost: what is limited, without its fixed part; also the price that lambda multiplies.
-        start: cost of the initial widths.
-        goal: cost at which the budget is met.
+        cost: what is limited; its hard loss is what lambda multiplies.
+        initial: the initial integer widths.
     """
 
-    def __init__(self, widths: Iterable[Width], cost: HardCost, start: float, goal: float) -> None:
+    def __init__(
+        self, widths: Iterable[Width], cost: HardwareCost, initial: Mapping[str, int]
+    ) -> None:
+        assert cost.limit is not None
         self._widths = {w.name: w for w in widths}
         self._cost = cost
+        start, value = cost.hard_loss(initial), cost.value(initial)
+        # The limit without the fixed part, in the unit of the hard loss.
+        goal = start * (1 - (value - cost.limit) / (value - cost.fixed))
         self._start, self._goal = math.log(start), math.log(goal)
         self._state = _State()
 
@@ -67,7 +72,7 @@ class LambdaController:
 
     @property
     def target(self) -> float:
-        """The cost that the widths should have now."""
+        """The hard loss that the widths should have now."""
         return math.exp(self._target(self._state.fraction))
 
     def progress(self, fraction: float) -> None:
@@ -118,7 +123,8 @@ class LambdaController:
         return self._start + share * (self._goal - self._start)
 
     def _expected_cost(self, real: Mapping[str, float]) -> float:
-        return self._cost({name: self._expected(name, value) for name, value in real.items()})
+        expected = {name: self._expected(name, value) for name, value in real.items()}
+        return self._cost.hard_loss(expected)
 
     def _expected(self, name: str, real: float) -> float:
         """Return the integer that ``real`` runs at, averaged over where between two it may lie."""
@@ -130,17 +136,17 @@ class LambdaController:
         """Return how fast, per step, log C falls with lambda, and rises by the task gradients."""
         push = brake = 0.0
         real, bits = controller.real, controller.bits
-        worths = controller.marginals.fit()
-        now, bits_now = self._cost(real), self._cost(bits)
+        worths = controller.sensitivity.fit()
+        now = self._cost.hard_loss(real)
         for name in free:
             width = self._widths[name]
             if real[name] <= width.minimum:
                 continue
-            change = (self._cost({**real, name: real[name] - _DELTA}) - now) / -_DELTA
-            other = bits[name] - 1 if bits[name] > width.minimum else bits[name] + 1
-            price = (self._cost({**bits, name: other}) - bits_now) / (other - bits[name])
-            worth = worths(name, max(bits[name], other))
-            rate = change / now * width.lr
+            slope = self._cost.change(real, name, -_DELTA) / -_DELTA
+            step = -1 if bits[name] > width.minimum else 1
+            price = self._cost.change(bits, name, step) / step
+            worth = worths(name, max(bits[name], bits[name] + step))
+            rate = slope / now * width.lr
             push += rate * price
             brake += rate * worth
         return push, brake

@@ -8,7 +8,7 @@ from adaqat_hw.report.content import SYNTH, over, used
 from adaqat_hw.report.findings import widest
 from adaqat_hw.report.json_out import frames_per_second
 from adaqat_hw.report.model import FLOAT, PlanReport, RunReport
-from adaqat_hw.report.text import count, percent, ratio, short, times
+from adaqat_hw.report.text import amount, count, percent, ratio, short, times
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,11 @@ def _budget(main: PlanReport) -> Card | None:
     budget = main.budget
     if budget is None:
         return None
-    form = short if budget.kind == "bitops" else times
-    what = "BitOPs budget" if budget.kind == "bitops" else "compression budget"
-    beside = f"{form(budget.reached)} where {form(budget.budget)} was asked for"
-    value = "met" if budget.met else "MISSED"
-    return Card(what, value, beside, "counted from the plan", bad=not budget.met)
+    reached, asked = (amount(value, budget.unit) for value in (budget.reached, budget.asked))
+    beside = f"{reached} where {asked} was asked for"
+    verdict = "met" if budget.met else "MISSED"
+    what = f"{budget.title} budget"
+    return Card(what, verdict, beside, "counted from the plan", bad=not budget.met)
 
 
 def _area(run: RunReport, main: PlanReport) -> Card | None:

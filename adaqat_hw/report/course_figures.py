@@ -53,16 +53,17 @@ def learning(run: RunReport) -> Figure | None:
 
 
 def steering(plan: PlanReport) -> Figure | None:
-    """Hard loss, lambda, and BitOPs or compression against the budget, over training steps."""
+    """Hard loss, lambda, BitOPs and what the budget limits, over training steps."""
     h = plan.history
-    kind, asked = h.asked or (None, None)
-    panels = [
+    # A budget of BitOPs limits the course that is drawn anyway.
+    own = h.budget if h.budget is not None and h.budget.reached != h.bitops else None
+    panels: list[tuple[str, Series, float | None]] = [
         ("hard loss", h.hard_loss, None),
         ("lambda", h.hardware_lambda, None),
-        ("BitOPs per frame", h.bitops, asked if kind == "bitops" else None),
+        ("BitOPs per frame", h.bitops, h.budget.asked if h.budget and own is None else None),
     ]
-    if kind == "compression":
-        panels.append(("weights smaller, all layers", h.reached, asked))
+    if own is not None:
+        panels.append((own.title, own.reached, own.asked))
     panels = [panel for panel in panels if panel[1].steps]
     if not panels:
         return None
@@ -77,7 +78,7 @@ def steering(plan: PlanReport) -> Figure | None:
                 _budget_line(canvas, axis, budget)
         named = [label for label, *_ in panels]
         caption = f"What the controller steers by, over training steps: {', '.join(named)}."
-        if asked is not None:
+        if h.budget is not None:
             caption += " Dashed: the budget, and the target that leads to it."
         return Figure("steering", caption, canvas.svg())
 

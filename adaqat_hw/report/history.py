@@ -59,12 +59,20 @@ class WidthPath:
 
 
 @dataclass(frozen=True)
+class BudgetCourse:
+    """What a budget limits, what it asks for, and what the widths of each step come to."""
+
+    title: str
+    asked: float
+    reached: Series
+
+
+@dataclass(frozen=True)
 class History:
     """Courses of a training; a series that the log lacks is empty.
 
     ``hard_loss`` is the hardware part of the loss without lambda, ``target`` what a budget wants
-    it to be by then, ``bitops`` per sample. ``asked`` is the budget's kind and value, ``reached``
-    what the widths of the moment make of it.
+    it to be by then, ``bitops`` per sample. ``budget`` is None for a fixed lambda.
     """
 
     train_loss: Series = Series()
@@ -73,8 +81,7 @@ class History:
     hardware_lambda: Series = Series()
     bitops: Series = Series()
     target: Series = Series()
-    reached: Series = Series()
-    asked: tuple[str, float] | None = None
+    budget: BudgetCourse | None = None
 
 
 def history(rows: list[Row]) -> History:
@@ -92,16 +99,15 @@ def history(rows: list[Row]) -> History:
         hardware_lambda=_series(rows, "hardware_lambda"),
         bitops=_series(rows, "bitops"),
         target=_series(budgets, "target_hard_loss"),
-        reached=_series(budgets, "reached"),
-        asked=_asked(budgets),
+        budget=_budget(budgets),
     )
 
 
-def _asked(budgets: list[Row]) -> tuple[str, float] | None:
+def _budget(budgets: list[Row]) -> BudgetCourse | None:
     for budget in reversed(budgets):
-        kind, value = budget.get("kind"), budget.get("value")
-        if isinstance(kind, str) and is_number(value):
-            return kind, float(value)
+        title, asked = budget.get("title"), budget.get("asked")
+        if isinstance(title, str) and is_number(asked):
+            return BudgetCourse(title, float(asked), _series(budgets, "reached"))
     return None
 
 

@@ -38,6 +38,11 @@ def times(value: float | None) -> str:
     return MISSING if value is None else f"{_three(value)}x"
 
 
+def amount(value: float | None, unit: str) -> str:
+    """Return a number whose unit stands elsewhere; a ratio (unit ``x``) as ``2.50x``."""
+    return times(value) if unit == "x" else short(value)
+
+
 def number(value: float | None, digits: int = 3) -> str:
     """Return a number with so many significant digits."""
     return MISSING if value is None else f"{value:.{digits}g}"

@@ -5,6 +5,7 @@ environment can read it too.
 """
 
 from adaqat_hw.schema._base import Record, digest_of, first_fault, sha256_file, write_atomic
+from adaqat_hw.schema.adaqat import AdaqatConfig, BudgetConfig, FreezeConfig, ProbingConfig
 from adaqat_hw.schema.artifact import InputQuant, QonnxArtifact
 from adaqat_hw.schema.bitstream import BitstreamResult
 from adaqat_hw.schema.board import Board
@@ -23,7 +24,6 @@ from adaqat_hw.schema.build import (
 )
 from adaqat_hw.schema.config import (
     GOLDEN_FRAMES,
-    AdaqatConfig,
     BuildConfig,
     CompareConfig,
     DataConfig,
@@ -32,7 +32,6 @@ from adaqat_hw.schema.config import (
     RunConfig,
     TrainConfig,
     load_config,
-    parse_bits,
     parse_config,
 )
 from adaqat_hw.schema.fifos import FifoDepth, FifoSizing
@@ -47,7 +46,7 @@ from adaqat_hw.schema.hardware import (
     Stream,
 )
 from adaqat_hw.schema.network import LayerKind, LayerSpec, NetworkSpec
-from adaqat_hw.schema.plan import BitWidthPlan, JoinBits, LayerBits
+from adaqat_hw.schema.plan import BitWidthPlan, JoinBits, LayerBits, parse_bits
 from adaqat_hw.schema.resources import (
     RESOURCE_NAMES,
     LayerResources,
@@ -57,17 +56,17 @@ from adaqat_hw.schema.resources import (
     add_resources,
 )
 from adaqat_hw.schema.simulation import SimulationPass, SimulationResult
-from adaqat_hw.schema.training import PASSIVE_KEYS, BudgetResult, TrainResult
+from adaqat_hw.schema.training import BudgetResult, TrainResult
 
 __all__ = [
     "GOLDEN_FRAMES",
-    "PASSIVE_KEYS",
     "RESOURCE_NAMES",
     "VIVADO_GOALS",
     "AdaqatConfig",
     "BitWidthPlan",
     "BitstreamResult",
     "Board",
+    "BudgetConfig",
     "BudgetResult",
     "BuildConfig",
     "BuildEnvironment",
@@ -79,6 +78,7 @@ __all__ = [
     "Env",
     "FifoDepth",
     "FifoSizing",
+    "FreezeConfig",
     "Goal",
     "HardwareGraph",
     "HardwareNode",
@@ -95,6 +95,7 @@ __all__ = [
     "NetworkConfig",
     "NetworkSpec",
     "Power",
+    "ProbingConfig",
     "QonnxArtifact",
     "QuantConfig",
     "Record",

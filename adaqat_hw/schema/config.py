@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from adaqat_hw.errors import ConfigError
 from adaqat_hw.schema._base import Record, first_fault
+from adaqat_hw.schema.adaqat import AdaqatConfig, refuse_moved_keys
 from adaqat_hw.schema.build import Env, Goal
 from adaqat_hw.schema.hardware import ImplChoice
+from adaqat_hw.schema.plan import parse_bits
 
 EndMode = Literal["fixed", "learned"]
 # Real frames that the flow keeps with their golden outputs (flows/golden.py).
@@ -106,82 +108,6 @@ class QuantConfig(Record):
     act_clip: float = Field(default=6.0, gt=0)
 
 
-class AdaqatConfig(Record):
-    """The AdaQAT controller (arXiv 2404.16876; defaults as documented in docs/adaqat.md).
-
-    ``granularity``: one pair of widths for the network (the paper), one per layer, or one per
-    entry of ``groups``, which maps a group's name to patterns of layer names (this project's
-    extensions). Layers that match none of ``learn`` keep ``other_bits``. Probes run every
-    ``probe_every`` steps with learning rates scaled by it, ``probes_per_step`` widths in turn
-    (all of them by default), on the first ``probe_samples`` samples of the batch (all by default).
-    A width moves to another integer only ``hysteresis`` beyond the boundary. One that flipped
-    ``oscillations`` times between the same two integers, over at least ``dwell`` steps, freezes:
-    with ``freeze`` ``larger`` to the larger one (the paper), with ``marginal`` to the one that
-    the averaged gradient wants. Widths do not move during ``warmup_epochs``; ``freeze_at`` is the
-    fraction of the schedule after which every width is frozen whatever it does.
-
-    ``budget_bitops`` (of the whole network, per sample) or ``budget_compression`` (32-bit weights
-    over the plan's, all layers) replaces a fixed ``hardware_lambda``: it is then only the start of
-    a lambda that is driven until the frozen plan meets the budget.
-    """
-
-    granularity: Literal["network", "layer", "group"] = "network"
-    groups: dict[str, tuple[str, ...]] = {}
-    learn: tuple[str, ...] = ("*",)
-    other_bits: str = "8/8"
-    initial_bits: float = Field(default=8.0, ge=1, le=8)
-    min_weight_bits: int = Field(default=2, ge=2, le=8)
-    min_act_bits: int = Field(default=2, ge=1, le=8)
-    max_bits: int = Field(default=8, ge=2, le=8)
-    lr_weights: float = Field(default=1e-3, gt=0)
-    lr_acts: float = Field(default=5e-4, gt=0)
-    hardware_lambda: float = Field(default=0.15, ge=0)
-    budget_bitops: float | None = Field(default=None, gt=0)
-    budget_compression: float | None = Field(default=None, gt=1)
-    oscillations: int = Field(default=10, gt=0)
-    dwell: int = Field(default=20, ge=0)
-    hysteresis: float = Field(default=0.0, ge=0, lt=0.5)
-    freeze: Literal["larger", "marginal"] = "larger"
-    probe_every: int = Field(default=1, gt=0)
-    probes_per_step: int | None = Field(default=None, gt=0)
-    probe_samples: int | None = Field(default=None, gt=1)
-    gradient_ema: float = Field(default=0.0, ge=0, lt=1)
-    warmup_epochs: int = Field(default=0, ge=0)
-    freeze_at: float = Field(default=0.7, gt=0, le=1)
-
-    @field_validator("other_bits")
-    @classmethod
-    def _pair(cls, value: str) -> str:
-        parse_bits(value)
-        return value
-
-    @model_validator(mode="after")
-    def _one_target(self) -> Self:
-        if self.budget_bitops is not None and self.budget_compression is not None:
-            raise ValueError(
-                "budget_bitops and budget_compression exclude each other; give one of them"
-            )
-        if (self.granularity == "group") != bool(self.groups):
-            raise ValueError(
-                f"granularity {self.granularity!r} with groups {sorted(self.groups)!r}: groups "
-                "belong to granularity 'group', and it needs at least one"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if max(self.min_weight_bits, self.min_act_bits) > self.max_bits:
-            raise ValueError(
-                f"min_weight_bits {self.min_weight_bits} and min_act_bits {self.min_act_bits} "
-                f"must not exceed max_bits {self.max_bits}"
-            )
-        if self.initial_bits > self.max_bits:
-            raise ValueError(
-                f"initial_bits {self.initial_bits} must not exceed max_bits {self.max_bits}"
-            )
-        return self
-
-
 class CompareConfig(Record):
     """Uniform plans to set beside the learned one, as ``weights/activations``."""
 
@@ -221,7 +147,12 @@ class BuildConfig(Record):
 
 
 class RunConfig(Record):
-    """A whole run: one network learned, exported, built and compared."""
+    """A whole run: one network learned, exported, built and compared.
+
+    Version 2: ``[adaqat]`` holds ``probing``, ``freeze`` and ``budget``.
+    """
+
+    schema_version: ClassVar[int] = 2
 
     name: str
     seed: int = Field(default=0, ge=0)
@@ -244,22 +175,6 @@ class RunConfig(Record):
         return value
 
 
-def parse_bits(text: str) -> tuple[int, int]:
-    """Return (weight bits, activation bits) of text such as ``"3/4"``.
-
-    Raises:
-        ValueError: not two integers from 1 to 32 with a slash between them.
-    """
-    match = re.fullmatch(r"(\d{1,2})/(\d{1,2})", text.strip())
-    if match is None:
-        raise ValueError(f"bit-widths {text!r} must read WEIGHTS/ACTIVATIONS, such as 3/4")
-    weights, acts = int(match[1]), int(match[2])
-    for bits in (weights, acts):
-        if not 1 <= bits <= 32:
-            raise ValueError(f"bit-width {bits} in {text!r} must lie between 1 and 32")
-    return weights, acts
-
-
 def load_config(path: Path, overrides: tuple[str, ...] = ()) -> RunConfig:
     """Read a run configuration; ``overrides`` are ``key.sub=value`` with TOML values.
 
@@ -276,8 +191,12 @@ def load_config(path: Path, overrides: tuple[str, ...] = ()) -> RunConfig:
         raise ConfigError(f"Configuration {str(path)!r} cannot be read: {exc}.") from exc
     except tomllib.TOMLDecodeError as exc:
         raise ConfigError(f"Configuration {str(path)!r} is not valid TOML: {exc}.") from exc
-    for item in overrides:
-        _override(body, item)
+    try:
+        refuse_moved_keys(body.get("adaqat"))
+    except ConfigError as exc:
+        raise ConfigError(f"{path}: {exc}") from exc
+    for override in overrides:
+        _override(body, override)
     return parse_config(body, str(path))
 
 
@@ -285,6 +204,8 @@ def parse_config(body: dict[str, Any], source: str) -> RunConfig:
     """Validate a configuration given as a dictionary; ``source`` names it in errors."""
     try:
         return RunConfig.model_validate(body)
+    except ConfigError as exc:
+        raise ConfigError(f"{source}: {exc}") from exc
     except ValidationError as exc:
         for err in exc.errors():
             if err["type"] == "extra_forbidden":
@@ -307,10 +228,10 @@ def _allowed_keys(location: tuple[int | str, ...]) -> list[str]:
     return sorted(model.model_fields) if model is not None else []
 
 
-def _override(body: dict[str, Any], item: str) -> None:
-    key, sep, text = item.partition("=")
+def _override(body: dict[str, Any], override: str) -> None:
+    key, sep, text = override.partition("=")
     if not sep or not re.fullmatch(r"[A-Za-z_][\w.]*", key.strip()):
-        raise ConfigError(f"--set {item!r} must read key=value, such as train.epochs=30.")
+        raise ConfigError(f"--set {override!r} must read key=value, such as train.epochs=30.")
     try:
         value = tomllib.loads(f"v = {text}")["v"]
     except tomllib.TOMLDecodeError:
@@ -320,5 +241,5 @@ def _override(body: dict[str, Any], item: str) -> None:
     for part in parents:
         node = node.setdefault(part, {})
         if not isinstance(node, dict):
-            raise ConfigError(f"--set {item!r}: {part!r} is not a table of the configuration.")
+            raise ConfigError(f"--set {override!r}: {part!r} is not a table of the configuration.")
     node[last] = value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -90,3 +91,19 @@ class BitWidthPlan(Record):
             if row.layer == name:
                 return row
         raise KeyError(name)
+
+
+def parse_bits(text: str) -> tuple[int, int]:
+    """Return (weight bits, activation bits) of text such as ``"3/4"``.
+
+    Raises:
+        ValueError: not two integers from 1 to 32 with a slash between them.
+    """
+    match = re.fullmatch(r"(\d{1,2})/(\d{1,2})", text.strip())
+    if match is None:
+        raise ValueError(f"bit-widths {text!r} must read WEIGHTS/ACTIVATIONS, such as 3/4")
+    weights, acts = int(match[1]), int(match[2])
+    for bits in (weights, acts):
+        if not 1 <= bits <= 32:
+            raise ValueError(f"bit-width {bits} in {text!r} must lie between 1 and 32")
+    return weights, acts

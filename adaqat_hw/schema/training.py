@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar
 
 from adaqat_hw.schema._base import Record
 
-# Where and how a training runs: a change of these asks for no new training.
-PASSIVE_KEYS: dict[str, set[str]] = {"train": {"device", "tensorboard"}, "data": {"workers"}}
-
 
 class BudgetResult(Record):
-    """How a training to a budget ended.
+    """How a training to a budget ended, in the cost's own words.
 
-    ``kind`` says what ``budget`` and ``reached`` count: BitOPs of the network per sample (at most
-    the budget), or 32-bit weights over the plan's (at least the budget).
+    ``title`` names what was limited (``BitOPs``, ``weight compression``). ``asked`` and
+    ``reached`` are in ``unit`` (``x``: a ratio); ``met`` says whether the plan keeps within what
+    was asked, ``sentence`` all of it.
     """
 
-    kind: Literal["bitops", "compression"]
-    budget: float
+    title: str
+    unit: str
+    asked: float
     reached: float
     met: bool
     sentence: str
@@ -35,7 +34,11 @@ class TrainResult(Record):
     there when widths were learned to a budget; weights and plan are the final ones then too.
     ``accuracy_top5`` is measured with more than ten classes. ``device`` is where it trained
     last (``cpu`` or ``cuda``), in ``processes`` processes.
+
+    Version 2: ``budget`` records unit, what was asked and what was reached for any cost.
     """
+
+    schema_version: ClassVar[int] = 2
 
     network: str
     dataset: str

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from adaqat_hw.errors import ConfigError
 
-FORMAT = 2
+FORMAT = 3
 
 
 def save(path: Path, value: Any) -> None:
@@ -87,9 +87,9 @@ def load_resume(path: Path, digest: str) -> dict[str, Any]:
         )
     if state.get("digest") != digest:
         raise ConfigError(
-            f"{str(path)!r} belongs to a training with another network or configuration (digest "
-            f"{state.get('digest')!r}, wanted {digest!r}); delete it to train from the start, or "
-            "restore that configuration."
+            f"{str(path)!r} belongs to a training with another network, configuration, init or "
+            f"teacher checkpoint (digest {state.get('digest')!r}, now {digest!r}); delete it to "
+            "train from the start, or restore what that training began with."
         )
     return state
 

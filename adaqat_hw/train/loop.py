@@ -17,13 +17,14 @@ from adaqat_hw.errors import ConfigError, StageFailed
 from adaqat_hw.schema import RunConfig, TrainResult
 from adaqat_hw.train.accuracy import Accuracy, accuracy
 from adaqat_hw.train.checkpoint import save
+from adaqat_hw.train.digest import training_digest
 from adaqat_hw.train.loss import Teacher
-from adaqat_hw.train.result import Final, budget_result, write_result
+from adaqat_hw.train.result import Final, write_result
 from adaqat_hw.train.session import open_session, restore
 from adaqat_hw.train.step import Stepper
 from adaqat_hw.train.tensorboard import TensorboardWriter, require_tensorboard
 from adaqat_hw.train.trajectory import Trajectory
-from adaqat_hw.train.variant import Variant, config_digest
+from adaqat_hw.train.variant import Variant
 from adaqat_hw.train.world import World, join_world
 
 Progress = Callable[[dict[str, Any]], None]
@@ -52,7 +53,7 @@ def train(
     may resume on another device, then with other rounding.
 
     The final weights are kept, whatever the accuracy of earlier epochs was: choosing by the test
-    split would flatter the result. That holds for a budget too: from ``adaqat.freeze_at`` on
+    split would flatter the result. That holds for a budget too: from ``adaqat.freeze.at`` on
     every epoch has the frozen plan, and the learning rate falls to 0 behind it.
 
     Under torchrun every process calls this; the first one writes, the others wait for it and
@@ -65,10 +66,10 @@ def train(
         progress: called with each log record and, ten times per epoch, with
             ``{"event": "step", "epoch", "epochs", "step", "steps", "train_loss"}``. An exception
             from it ends the training; it can be resumed.
-        init_checkpoint: ``checkpoint.pt`` of the full-precision training to fine-tune from; read
-            at the start only, not on resume.
-        teacher_checkpoint: ``checkpoint.pt`` of the full-precision training to distil from, read
-            on resume too. Needed where ``train.teacher`` is set; a full-precision training has
+        init_checkpoint: ``checkpoint.pt`` of the full-precision training to fine-tune from. A
+            training resumes with the one that it began with.
+        teacher_checkpoint: ``checkpoint.pt`` of the full-precision training to distil from, the
+            same on resume. Needed where ``train.teacher`` is set; a full-precision training has
             no teacher.
         net: a network of one's own, with its weights, in place of the registered one;
             ``config.network`` then only names it.
@@ -84,9 +85,12 @@ def train(
     world = join_world(config.train.device)
     devices = [world.device] if world.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), _threads(config.train.threads):
-        training = _Training(config, variant, folder, world, progress)
+        # Full precision has no teacher.
+        teacher = None if variant.mode == "float" else teacher_checkpoint
+        digest = training_digest(config, variant, init=init_checkpoint, teacher=teacher)
+        training = _Training(config, variant, folder, world, digest, progress)
         source = data.load(config.data, config.seed) if dataset is None else dataset
-        return training.open(source, init_checkpoint, teacher_checkpoint, net).run()
+        return training.open(source, init_checkpoint, teacher, net).run()
 
 
 @contextmanager
@@ -107,6 +111,7 @@ class _Training:
         variant: Variant,
         folder: Path,
         world: World,
+        digest: str,
         progress: Progress | None,
     ) -> None:
         self._config = config
@@ -114,11 +119,11 @@ class _Training:
         self._folder = folder
         self._world = world
         self._progress = progress or (lambda event: None)
-        self._digest = config_digest(config, variant)
+        self._digest = digest
         self._started = time.monotonic()
         self._last = folder / "last.pt"
         self._log: Trajectory | None = None
-        self._board: TensorboardWriter | None = None
+        self._tensorboard: TensorboardWriter | None = None
 
     def open(
         self,
@@ -136,7 +141,6 @@ class _Training:
         self._session = open_session(
             config, self._variant, self._data, None if resumes else init, world, own
         )
-        self._session.teacher = taught.sha256 if taught is not None else None
         if resumes:
             restore(self._session, config, self._last, self._digest)
             _LOGGER.info("resuming %s after epoch %d", self._folder, self._session.epoch)
@@ -155,9 +159,10 @@ class _Training:
         if not self._last.exists():
             return False
         result = self._folder / "result.json"
-        if not result.exists():
+        try:
+            return TrainResult.read(result).config_digest == self._digest
+        except ConfigError:  # none there, or of another release: ``restore`` judges
             return True
-        return TrainResult.read(result).config_digest == self._digest
 
     def _teacher(self, path: Path | None) -> Teacher | None:
         train = self._config.train
@@ -199,8 +204,8 @@ class _Training:
         session, folder = self._session, self._folder
         self._log = stack.enter_context(Trajectory(folder / "log.jsonl", keep=session.log_lines))
         if self._config.train.tensorboard:
-            self._board = TensorboardWriter(folder / "tensorboard", session.step)
-            stack.callback(self._board.close)
+            self._tensorboard = TensorboardWriter(folder / "tensorboard", session.step)
+            stack.callback(self._tensorboard.close)
 
     def _epoch(self) -> None:
         session, train, world = self._session, self._config.train, self._world
@@ -260,9 +265,10 @@ class _Training:
         froze = self._stepper.freeze_rest()
         for record in froze:
             self._write(record)
-        outcome = budget_result(self._session)
-        if outcome is not None:
-            _LOGGER.log(logging.INFO if outcome.met else logging.WARNING, "%s", outcome.sentence)
+        binding = self._session.binding
+        budget = binding.budget_result() if binding else None
+        if budget is not None:
+            _LOGGER.log(logging.INFO if budget.met else logging.WARNING, "%s", budget.sentence)
         after = self._accuracy()
         final = Final(None, after)
         # Where no width changed at the end, the running statistics have followed the network to
@@ -271,8 +277,8 @@ class _Training:
             final = Final(after, self._accuracy())
         record = {"event": "final", "step": self._session.step, **_fractions(final.after)}
         record["accuracy_before_recalibration"] = final.before.top1 if final.before else None
-        if outcome is not None:
-            record["outcome"] = outcome.model_dump()
+        if budget is not None:
+            record["outcome"] = budget.model_dump()
         self._write({**record, **self._stepper.facts()})
         return final
 
@@ -286,14 +292,14 @@ class _Training:
         if self._log is None:
             return
         self._log.write(record)
-        if self._board is not None:
-            self._board.write(record)
+        if self._tensorboard is not None:
+            self._tensorboard.write(record)
         self._progress(record)
 
     def _tick(self, facts: dict[str, Any]) -> None:
-        if self._board is not None:
+        if self._tensorboard is not None:
             lr = self._session.schedule.lr_at(self._session.step - 1)
-            self._board.write({**facts, "lr": lr})
+            self._tensorboard.write({**facts, "lr": lr})
         self._progress({"event": "step", **facts})
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adaqat_hw import nets
-from adaqat_hw.schema import NetworkConfig, TrainConfig, sha256_file
+from adaqat_hw.schema import NetworkConfig, TrainConfig
 from adaqat_hw.train.checkpoint import load_into, load_weights
 from adaqat_hw.train.compute import Compute
 
@@ -37,7 +37,6 @@ class Teacher:
         load_into(net, state, path)
         self.net: nn.Module = net.to(device).eval().requires_grad_(False)
         self._compute = Compute(self.net, self.net, train, device)
-        self.sha256 = sha256_file(path)
 
     @torch.no_grad()
     def logits(self, x: Tensor) -> Tensor:

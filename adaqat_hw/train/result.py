@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adaqat_hw import __version__
-from adaqat_hw.schema import BitWidthPlan, BudgetResult, RunConfig, TrainResult
+from adaqat_hw.schema import BitWidthPlan, RunConfig, TrainResult
 from adaqat_hw.tools import package_versions
 from adaqat_hw.train.accuracy import Accuracy
 from adaqat_hw.train.checkpoint import save
@@ -57,26 +57,12 @@ def write_result(
         seconds=seconds,
         tool_versions={**package_versions("torch", "brevitas", "numpy"), "adaqat-hw": __version__},
         accuracy_top5=final.after.top5,
-        budget=budget_result(session),
+        budget=session.binding.budget_result() if session.binding else None,
         device=session.world.device.type,
         processes=session.world.size,
     )
     result.write(folder / "result.json")
     return result
-
-
-def budget_result(session: Session) -> BudgetResult | None:
-    """Return how learning to a budget ended, None where there was no budget."""
-    outcome = session.binding.outcome() if session.binding else None
-    if outcome is None:
-        return None
-    return BudgetResult(
-        kind=outcome.kind,
-        budget=outcome.budget,
-        reached=outcome.reached,
-        met=outcome.met,
-        sentence=outcome.sentence,
-    )
 
 
 def _plan(session: Session, variant: Variant) -> BitWidthPlan | None:

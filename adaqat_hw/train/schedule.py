@@ -76,11 +76,11 @@ def make_schedule(train: TrainConfig, samples: int, adaqat: AdaqatConfig | None 
     if adaqat is None:
         return Schedule(train.epochs, per_epoch, train.lr, lr_warmup_steps=rise)
     warmup = adaqat.warmup_epochs * per_epoch
-    freeze = math.ceil(adaqat.freeze_at * steps)
+    freeze = math.ceil(adaqat.freeze.at * steps)
     if warmup >= freeze:
         raise ConfigError(
-            f"adaqat.warmup_epochs = {adaqat.warmup_epochs!r} lasts until adaqat.freeze_at = "
-            f"{adaqat.freeze_at!r} of {train.epochs} epochs, so no bit-width could ever move; "
-            "lower warmup_epochs, or raise freeze_at or train.epochs."
+            f"adaqat.warmup_epochs = {adaqat.warmup_epochs!r} lasts until adaqat.freeze.at = "
+            f"{adaqat.freeze.at!r} of {train.epochs} epochs, so no bit-width could ever move; "
+            "lower warmup_epochs, or raise freeze.at or train.epochs."
         )
     return Schedule(train.epochs, per_epoch, train.lr, warmup, freeze, rise)

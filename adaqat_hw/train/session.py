@@ -29,7 +29,7 @@ class Session:
     """Network, optimizer, controller, random state and position of one training.
 
     ``epoch`` counts finished epochs, ``step`` finished optimizer updates, ``seconds`` the time
-    spent before this process, ``teacher`` is the SHA-256 of the checkpoint distilled from.
+    spent before this process.
     """
 
     net: nn.Module
@@ -39,7 +39,6 @@ class Session:
     generator: torch.Generator
     binding: Binding | None
     world: World
-    teacher: str | None = None
     epoch: int = 0
     step: int = 0
     log_lines: int = 0
@@ -55,7 +54,6 @@ class Session:
         return {
             "format": FORMAT,
             "digest": digest,
-            "teacher": self.teacher,
             "epoch": self.epoch,
             "step": self.step,
             "log_lines": self.log_lines,
@@ -124,11 +122,6 @@ def restore(session: Session, config: RunConfig, path: Path, digest: str) -> Non
         ConfigError: the file is damaged or of another training.
     """
     state = load_resume(path, digest)
-    if state.get("teacher") != session.teacher:
-        raise ConfigError(
-            f"{str(path)!r} belongs to a training that began with another teacher; restore it or "
-            "delete that file to train from the start."
-        )
     try:
         load_into(session.net, state["net"], path)
         # Brevitas rebuilds quantizers while it loads, on the CPU; the optimizer must hold the

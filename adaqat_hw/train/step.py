@@ -10,12 +10,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from adaqat_hw.data import DataSource
-from adaqat_hw.quant import StepEvents, recalibrate_batch_norm
-from adaqat_hw.schema import AdaqatConfig, RunConfig
+from adaqat_hw.quant import StepEvents, draws_numbers, probe_losses, recalibrate_batch_norm
+from adaqat_hw.schema import ProbingConfig, RunConfig
 from adaqat_hw.train.compute import Compute, lay_out
 from adaqat_hw.train.loss import Teacher, training_loss
 from adaqat_hw.train.meter import LossMeter, check_every
-from adaqat_hw.train.probes import draws_numbers, measure
 from adaqat_hw.train.session import Session
 
 _LOGGED_PROBES_PER_EPOCH = 20
@@ -51,7 +50,7 @@ class Stepper:
         lay_out(net, config.train)
         self._compute = Compute(net, world.share(net), config.train, world.device)
         self._random = draws_numbers(session.net)
-        self._log_every = _log_every(session, config.adaqat)
+        self._log_every = _log_every(session, config.adaqat.probing)
         every = check_every(session.world.device)
         self.meter = LossMeter(stage, config.train.lr, every)
 
@@ -126,7 +125,7 @@ class Stepper:
         if not schedule.widths_may_move(session.step):
             return None
         binding.progress(schedule.learned_fraction(session.step))
-        if session.step % self._config.adaqat.probe_every:
+        if session.step % self._config.adaqat.probing.every:
             return None
         names = binding.probe_names(session.step)
         if not names:
@@ -138,7 +137,7 @@ class Stepper:
         again = partial(
             self._loss, x[:count], y[:count], None if taught is None else taught[:count]
         )
-        at, probes = measure(binding, names, again, live, session.world)
+        at, probes = probe_losses(binding, again, names, live=live, mean=session.world.mean)
         events = binding.step(probes, at, at_step=session.step)
         return events, {"live": at, **probes}
 
@@ -147,7 +146,7 @@ class Stepper:
 
     def _probe_samples(self, here: int) -> int:
         """Return how many of this process's samples the probes see; batch norm needs two."""
-        wanted = self._config.adaqat.probe_samples
+        wanted = self._config.adaqat.probing.samples
         if wanted is None:
             return here
         return min(here, max(2, wanted // self._session.world.size))
@@ -190,16 +189,16 @@ class Stepper:
         return record
 
 
-def _log_every(session: Session, adaqat: AdaqatConfig) -> int:
+def _log_every(session: Session, probing: ProbingConfig) -> int:
     """Return the steps between two logged probes: about twenty of them per epoch.
 
-    Widths that are probed in turn all get theirs, so the probes between two records and the
-    turns of a round have no common divisor.
+    Where a step probes only some widths, every width is logged at times: the probing steps
+    between two records and those of a round over all widths have no common divisor.
     """
-    probes = max(1, session.schedule.steps_per_epoch // adaqat.probe_every)
+    probes = max(1, session.schedule.steps_per_epoch // probing.every)
     stride = max(1, probes // _LOGGED_PROBES_PER_EPOCH)
-    if session.binding is not None and adaqat.probes_per_step is not None:
-        turns = math.ceil(len(session.binding.controller.widths) / adaqat.probes_per_step)
-        while math.gcd(stride, turns) > 1:
+    if session.binding is not None and probing.per_step is not None:
+        in_a_round = math.ceil(len(session.binding.controller.widths) / probing.per_step)
+        while math.gcd(stride, in_a_round) > 1:
             stride += 1
-    return stride * adaqat.probe_every
+    return stride * probing.every

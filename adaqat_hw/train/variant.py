@@ -1,4 +1,4 @@
-"""Variant: which of a run's trainings this is, and the digest that identifies it."""
+"""Variant: which of a run's trainings this is."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Self
 
 from adaqat_hw.errors import ConfigError
-from adaqat_hw.schema import PASSIVE_KEYS, BitWidthPlan, RunConfig, digest_of
+from adaqat_hw.schema import BitWidthPlan
 
 Mode = Literal["float", "adaqat", "uniform", "plan"]
 
@@ -30,10 +30,9 @@ class Variant:
     plan: BitWidthPlan | None = None
 
     def __post_init__(self) -> None:
-        for field, wanted in (("bits", self.mode == "uniform"), ("plan", self.mode == "plan")):
-            given = getattr(self, field) is not None
-            if given != wanted:
-                verb = "needs" if wanted else "takes no"
+        for field, needed in (("bits", self.mode == "uniform"), ("plan", self.mode == "plan")):
+            if (getattr(self, field) is not None) != needed:
+                verb = "needs" if needed else "takes no"
                 raise ConfigError(
                     f"Variant {self.name!r} of mode {self.mode!r} {verb} {field}; 'uniform' takes "
                     "bits, 'plan' takes a plan, 'float' and 'adaqat' take neither."
@@ -59,26 +58,3 @@ class Variant:
                 "give a plan to train at widths of your own."
             )
         return cls(name, "uniform", bits=(int(match[1]), int(match[2])))
-
-
-def config_digest(config: RunConfig, variant: Variant) -> str:
-    """Return the digest of everything that decides a training's outcome.
-
-    Sections that the training does not read (build, compare, quant in full precision, adaqat
-    unless the widths are learned) are left out, so that changing them asks for no new training;
-    so are the device and what only shows a training.
-    """
-    body = config.model_dump(mode="json", exclude=PASSIVE_KEYS)
-    sections = ["seed", "network", "data", "train"]
-    if variant.mode != "float":
-        sections.append("quant")
-    if variant.mode == "adaqat":
-        sections.append("adaqat")
-    return digest_of(
-        {
-            **{name: body[name] for name in sections},
-            "mode": variant.mode,
-            "bits": variant.bits,
-            "plan": variant.plan.digest() if variant.plan is not None else None,
-        }
-    )

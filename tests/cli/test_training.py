@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
 from adaqat_hw.cli import main
-from adaqat_hw.quant import Binding, BudgetOutcome
-from adaqat_hw.schema import TrainResult
+from adaqat_hw.quant import Binding
+from adaqat_hw.schema import BudgetResult, TrainResult
 
 _CONFIG = """name = "t"
 [network]
@@ -52,7 +53,85 @@ def test_the_runs_own_baseline_teaches(cli, tmp_path):
 def test_a_teacher_that_is_not_there_is_named(cli):
     status, _, err = cli("train", "t.toml", "--set", "train.teacher=gone.pt", "-q")
     assert status == 2
-    assert re.search(r"train\.teacher is 'gone\.pt' and 'gone\.pt' does not exist", err)
+    assert re.search(
+        r"The checkpoint of train\.teacher, 'gone\.pt', does not exist; train the full-precision "
+        r"variant first or give the path of another checkpoint\.",
+        " ".join(err.split()),
+    )
+
+
+def _checkpoint(path: Path, seed: int) -> str:
+    import torch
+
+    from adaqat_hw import nets
+    from adaqat_hw.schema import NetworkConfig
+    from adaqat_hw.train.checkpoint import save
+
+    torch.manual_seed(seed)
+    save(path, dict(nets.build(NetworkConfig(name="mlp")).state_dict()))
+    return str(path)
+
+
+@pytest.mark.parametrize("key", ["init", "teacher"])
+def test_full_precision_is_one_training_whatever_init_and_teacher_say(
+    cli, monkeypatch, tmp_path: Path, key: str
+):
+    """Finished it is up to date; interrupted it resumes."""
+    from adaqat_hw.train import loop
+
+    first = _checkpoint(tmp_path / "first.pt", 1)
+    again = ("train", "t.toml", "--variant", "float", "--set", f"train.{key}='{first}'", "-q")
+    folder = tmp_path / "runs" / "t" / "train" / "float"
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "write_result", interrupted)
+        assert cli("train", "t.toml", "--variant", "float", "-q")[0] != 0
+    assert (folder / "last.pt").is_file()
+    assert not (folder / "result.json").exists()
+    status, _, err = cli(*again)
+    assert status == 0, err
+    finished = (folder / "result.json").read_text()
+    status, _, err = cli(*again[:-1])
+    assert status == 0
+    assert "up to date" in err
+    assert (folder / "result.json").read_text() == finished
+
+
+@pytest.mark.parametrize("variant", ["float", "learned", "4/4", "plan"])
+def test_the_stamp_and_the_training_itself_have_one_digest(cli, tmp_path: Path, variant: str):
+    init = _checkpoint(tmp_path / "init.pt", 1)
+    options = ["--variant", variant] if variant != "plan" else []
+    if variant == "plan":
+        assert cli("train", "t.toml", "--variant", "4/4", "-q")[0] == 0
+        options = ["--plan", "runs/t/train/w4a4/plan.json"]
+    status, _, err = cli("train", "t.toml", *options, "--set", f"train.init='{init}'", "-q")
+    assert status == 0, err
+    for folder in (tmp_path / "runs" / "t" / "train").iterdir():
+        stamped = json.loads((folder / "stage.json").read_text())["inputs"]
+        assert stamped == TrainResult.read(folder / "result.json").config_digest
+
+
+def test_a_fine_tuning_does_not_go_on_from_another_checkpoint(cli, monkeypatch, tmp_path: Path):
+    from adaqat_hw.train import loop
+
+    init = _checkpoint(tmp_path / "init.pt", 1)
+    argv = ("train", "t.toml", "--variant", "4/4", "--set", f"train.init='{init}'", "-q")
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "write_result", interrupted)
+        assert cli(*argv)[0] != 0
+    _checkpoint(tmp_path / "init.pt", 2)
+    status, _, err = cli(*argv)
+    assert status == 2
+    assert "with another network, configuration, init or teacher checkpoint" in " ".join(
+        err.split()
+    )
 
 
 def test_a_finished_training_stays_done_on_another_device(cli):
@@ -64,8 +143,10 @@ def test_a_finished_training_stays_done_on_another_device(cli):
 
 def test_a_missed_budget_ends_with_status_1_every_time(cli, monkeypatch, tmp_path: Path):
     sentence = "The plan misses the budget of 1 BitOPs with 2 BitOPs."
-    missed = BudgetOutcome(False, "bitops", 1.0, 2.0, sentence)
-    monkeypatch.setattr(Binding, "outcome", lambda self: missed)
+    missed = BudgetResult(
+        title="BitOPs", unit="BitOPs", asked=1.0, reached=2.0, met=False, sentence=sentence
+    )
+    monkeypatch.setattr(Binding, "budget_result", lambda self: missed)
     for _ in range(2):
         status, out, err = cli("train", "t.toml", "-q")
         assert status == 1

@@ -57,7 +57,7 @@ def image_folders(root: Path) -> tuple[str, ...]:
             for i in range(count):
                 pixels = rng.choice(np.array([0, 255], dtype=np.uint8), (20, 20, 3))
                 Image.fromarray(pixels).save(folder / f"{i}.png")
-    return ("data.options.size=16", "data.workers=0", "adaqat.probe_samples=4")
+    return ("data.options.size=16", "data.workers=0", "adaqat.probing.samples=4")
 
 
 def fashion_mnist(root: Path) -> tuple[str, ...]:
@@ -140,7 +140,7 @@ EVERYWHERE = (
     "train.device='cpu'",
     "train.threads=1",
     "adaqat.warmup_epochs=0",
-    "adaqat.probe_every=1",
+    "adaqat.probing.every=1",
 )
 
 
@@ -172,12 +172,12 @@ def small_sets(name: str) -> list[str]:
     recipe, small = load_config(RECIPES[name]), SMALL[name]
     listed = ", ".join(f"{key} = {json.dumps(value)}" for key, value in small.options.items())
     sets = [*EVERYWHERE, *small.sets, f"network.options={{ {listed} }}"]
-    if recipe.adaqat.budget_bitops is not None:
+    if recipe.adaqat.budget.bitops is not None:
         little = load_config(RECIPES[name], tuple(sets))
         low, high = work(recipe, 2), work(recipe, 8)
-        share = (recipe.adaqat.budget_bitops - low) / (high - low)
+        share = (recipe.adaqat.budget.bitops - low) / (high - low)
         budget = work(little, 2) + share * (work(little, 8) - work(little, 2))
-        sets.append(f"adaqat.budget_bitops={budget:.0f}")
+        sets.append(f"adaqat.budget.bitops={budget:.0f}")
     return sets
 
 
@@ -245,10 +245,10 @@ def check(folder: Path, variant: str, config: RunConfig) -> None:
     assert probed
     assert probed <= set(result.frozen_at)
     assert all(row["hardware_lambda"] >= 0 and row["bitops"] > 0 for row in moves)
-    if config.adaqat.budget_bitops is not None:
+    if config.adaqat.budget.bitops is not None:
         assert result.budget is not None
         assert result.budget.met
-        assert counted.total == result.budget.reached <= config.adaqat.budget_bitops
+        assert counted.total == result.budget.reached <= config.adaqat.budget.bitops
     if config.adaqat.learn != ("*",):
         others = [row for row in plan.layers if row.layer not in config.adaqat.learn]
         assert others
@@ -267,14 +267,14 @@ def test_a_header_says_what_it_is_for_what_it_costs_and_what_it_needs(name):
 
 
 def budgeted() -> list[str]:
-    return [n for n in RECIPES if load_config(RECIPES[n]).adaqat.budget_bitops is not None]
+    return [n for n in RECIPES if load_config(RECIPES[n]).adaqat.budget.bitops is not None]
 
 
 @pytest.mark.parametrize("name", budgeted())
 def test_a_budget_lies_between_the_smallest_plan_and_the_first(name):
     config = load_config(RECIPES[name])
-    assert config.adaqat.budget_bitops is not None
-    assert work(config, 2) < config.adaqat.budget_bitops < work(config, 8)
+    assert config.adaqat.budget.bitops is not None
+    assert work(config, 2) < config.adaqat.budget.bitops < work(config, 8)
 
 
 EXTREMES = (cifar10, image_folders, fashion_mnist, bundled)

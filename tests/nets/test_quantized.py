@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from adaqat_hw import nets
 from adaqat_hw.cost import bitops
 from adaqat_hw.quant import bind, probe_losses
-from adaqat_hw.schema import AdaqatConfig, QuantConfig
+from adaqat_hw.schema import AdaqatConfig, ProbingConfig, QuantConfig
 
 NEW = ("mobilenet-v1", "mobilenet-v2", "resnet18", "speech-cnn")
 
@@ -68,7 +68,7 @@ def test_widths_are_learned_for_a_few_steps(small, samples, name, granularity, p
         network,
         AdaqatConfig(
             granularity=granularity,
-            probes_per_step=probes,
+            probing=ProbingConfig(per_step=probes),
             **{"initial_bits": 4, "lr_weights": 1e-4, "lr_acts": 1e-4},
         ),
     )
@@ -78,10 +78,12 @@ def test_widths_are_learned_for_a_few_steps(small, samples, name, granularity, p
     for step in range(1, 3):
         loss = F.cross_entropy(network(x), y)
         names = binding.probe_names(step)
-        losses = probe_losses(network, binding, F.cross_entropy, x, y, names)
+        live, losses = probe_losses(
+            binding, lambda: F.cross_entropy(network(x), y), names, live=loss
+        )
         assert set(losses) == set(names)
         probed |= set(names)
-        binding.step(losses, float(loss.detach()), step)
+        binding.step(losses, live, step)
         binding.apply()
         optimizer.zero_grad()
         loss.backward()

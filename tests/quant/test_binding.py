@@ -1,16 +1,27 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from adaqat_hw.cost import bitops, weight_compression
+from adaqat_hw.cost import BitOpsCost, bitops, weight_compression
 from adaqat_hw.errors import ConfigError
-from adaqat_hw.quant import bind, live_loss, probe_losses, quantize
-from adaqat_hw.schema import AdaqatConfig, QuantConfig
+from adaqat_hw.quant import bind, probe_losses, quantize
+from adaqat_hw.schema import (
+    AdaqatConfig,
+    BudgetConfig,
+    ProbingConfig,
+    QuantConfig,
+)
+
+
+def loss_on(network, batch):
+    """Return what measures the loss of the network on a batch."""
+    return lambda: F.cross_entropy(network(batch[0]), batch[1])
 
 
 def members(binding):
@@ -35,7 +46,7 @@ def test_network_granularity_drives_all_but_the_ends(network):
     }
     assert binding.controller.bits == {"weights": 5, "acts": 5}
     assert [r.weight_bits for r in network.plan("adaqat").layers] == [8, 5, 5, 8]
-    assert binding.controller.hard_cost({"weights": 3, "acts": 4}) == 12
+    assert binding.controller.cost.hard_loss({"weights": 3, "acts": 4}) == 12
 
 
 def test_layer_granularity_names_and_price(network):
@@ -47,7 +58,7 @@ def test_layer_granularity_names_and_price(network):
         "acts:body.2": ["body.2", "relu_join_quant"],  # no learned quantizer follows the join
     }
     bits = {"weights:body.0": 2, "acts:relu0": 3, "weights:body.3": 5, "acts:body.2": 4}
-    assert binding.controller.hard_cost(bits) == (2 * 3 + 5 * 4) / 2  # equal MACs
+    assert binding.controller.cost.hard_loss(bits) == (2 * 3 + 5 * 4) / 2  # equal MACs
 
 
 def test_layer_granularity_with_learned_ends_prices_the_first_layer_at_the_input(residual, shape):
@@ -58,7 +69,7 @@ def test_layer_granularity_with_learned_ends_prices_the_first_layer_at_the_input
     macs = [layer.macs for layer in network.spec.layers]
     bits = dict.fromkeys(binding.groups, 2)
     expected = (macs[0] * 2 * 8 + sum(macs[1:]) * 4) / sum(macs)
-    assert binding.controller.hard_cost(bits) == pytest.approx(expected)
+    assert binding.controller.cost.hard_loss(bits) == pytest.approx(expected)
 
 
 def test_group_granularity_shares_one_pair_of_widths(network):
@@ -68,7 +79,7 @@ def test_group_granularity_shares_one_pair_of_widths(network):
         "weights:inner": ["body.0", "body.3"],
         "acts:inner": ["relu0", "body.2", "relu_join_quant"],
     }
-    assert binding.controller.hard_cost({"weights:inner": 3, "acts:inner": 4}) == 12
+    assert binding.controller.cost.hard_loss({"weights:inner": 3, "acts:inner": 4}) == 12
 
 
 def test_layers_that_do_not_learn_keep_other_bits(network):
@@ -82,7 +93,7 @@ def test_layers_that_do_not_learn_keep_other_bits(network):
     plan = network.plan("adaqat")
     assert [(r.weight_bits, r.act_bits) for r in plan.layers] == [(8, 8), (5, 6), (2, 3), (8, 8)]
     # Only the layer that learns has a price.
-    assert binding.controller.hard_cost({"weights:body.3": 2, "acts:body.2": 3}) == 6
+    assert binding.controller.cost.hard_loss({"weights:body.3": 2, "acts:body.2": 3}) == 6
 
 
 @pytest.mark.parametrize(
@@ -99,16 +110,15 @@ def test_bitops_in_the_log_are_those_of_the_plan(network, config, bits):
     binding = bind(network, AdaqatConfig(**config, initial_bits=bits))
     plan = network.plan("adaqat")
     assert binding.facts()["bitops"] == bitops(network.spec, plan).total
-    assert binding.outcome() is None
+    assert binding.budget_result() is None
 
 
 def train_widths(network, binding, batch, start, stop, steps, every=2):
     for step in range(start, stop):
         binding.progress(step / steps)
         if step % every == 0:
-            live = live_loss(network, F.cross_entropy, *batch)
             names = binding.probe_names(step)
-            losses = probe_losses(network, binding, F.cross_entropy, *batch, names=names)
+            live, losses = probe_losses(binding, loss_on(network, batch), names)
             assert list(losses) == names
             binding.step(losses, live, step)
             binding.apply()
@@ -118,13 +128,11 @@ def train_widths(network, binding, batch, start, stop, steps, every=2):
 def test_a_budget_is_met_exactly_as_counted_on_the_plan(network, batch, granularity):
     config = AdaqatConfig(
         granularity=granularity,
-        budget_bitops=400_000,
         lr_weights=0.2,
         lr_acts=0.2,
-        probe_every=2,
-        probes_per_step=1,
         hysteresis=0.1,
-        gradient_ema=0.5,
+        probing=ProbingConfig(every=2, per_step=1, gradient_ema=0.5),
+        budget=BudgetConfig(bitops=400_000),
     )
     binding = bind(network, config)
     network.train()
@@ -132,17 +140,17 @@ def test_a_budget_is_met_exactly_as_counted_on_the_plan(network, batch, granular
     assert binding.facts()["budget"]["reached"] < 650_000
     binding.freeze_all(120)
     binding.apply()
-    outcome = binding.outcome()
+    result = binding.budget_result()
     total = bitops(network.spec, network.plan("adaqat")).total
-    assert outcome.met
-    assert outcome.reached == total == binding.facts()["bitops"] <= 400_000
+    assert result.met
+    assert result.reached == total == binding.facts()["bitops"] <= 400_000
     assert binding.controller.done
     assert binding.probe_names(121) == []
 
 
 def test_weight_compression_learns_weights_and_holds_activations(network, batch):
     config = AdaqatConfig(
-        granularity="layer", budget_compression=6.0, lr_weights=0.3, initial_bits=6.0
+        granularity="layer", budget=BudgetConfig(compression=6.0), lr_weights=0.3, initial_bits=6.0
     )
     binding = bind(network, config)
     assert binding.probe_names(0) == ["weights:body.0", "weights:body.3"]
@@ -151,20 +159,18 @@ def test_weight_compression_learns_weights_and_holds_activations(network, batch)
     binding.freeze_all(60)
     binding.apply()
     plan = network.plan("adaqat")
-    assert weight_compression(network.spec, plan).total == binding.outcome().reached >= 6.0
+    assert weight_compression(network.spec, plan).total == binding.budget_result().reached >= 6.0
     assert [row.act_bits for row in plan.layers] == [8, 6, 6, 8]
 
 
 def test_resume_is_bit_identical(residual, shape, batch):
     config = AdaqatConfig(
         granularity="layer",
-        budget_bitops=400_000,
         lr_weights=0.5,
         lr_acts=0.5,
-        probe_every=2,
-        probes_per_step=3,
-        gradient_ema=0.8,
         hysteresis=0.05,
+        probing=ProbingConfig(every=2, per_step=3, gradient_ema=0.8),
+        budget=BudgetConfig(bitops=400_000),
     )
 
     def fresh():
@@ -186,24 +192,79 @@ def test_resume_is_bit_identical(residual, shape, batch):
 
 def test_a_state_under_a_budget_does_not_fit_a_run_without(network):
     free = bind(network, AdaqatConfig())
-    state = bind(network, AdaqatConfig(budget_bitops=400_000)).state_dict()
-    with pytest.raises(ConfigError, match="learned under a budget"):
+    state = bind(network, AdaqatConfig(budget=BudgetConfig(bitops=400_000))).state_dict()
+    text = (
+        "The saved widths were learned under a budget; was the configuration changed? Train again."
+    )
+    with pytest.raises(ConfigError, match=f"^{re.escape(text)}$"):
         free.load_state_dict(state)
 
 
+SPAN = "choose a budget between these two, or"
+LOWER = f"{SPAN} lower adaqat.min_weight_bits or adaqat.min_act_bits."
+
+
 @pytest.mark.parametrize(
-    ("config", "text"),
+    ("budget", "text"),
     [
-        ({"budget_bitops": 1e5}, "budget_bitops = 100000.0 is out of reach for 'tiny'"),
-        ({"budget_bitops": 1e8}, "budget_bitops = 100000000.0 asks for nothing"),
-        ({"budget_compression": 30.0}, "budget_compression = 30.0 is out of reach"),
-        ({"budget_compression": 2.0}, "budget_compression = 2.0 asks for nothing"),
-        ({"learn": ("conv0",)}, "Pattern 'conv0' of adaqat.learn matches no layer"),
+        (
+            {"bitops": 1e5},
+            "bitops = 100000.0 is out of reach for 'tiny': with all learned widths at their "
+            "minimum it still comes to 221,952 BitOPs, and it starts at 1,327,872 BitOPs; "
+            f"{LOWER}",
+        ),
+        (
+            {"bitops": 1e8},
+            "bitops = 100000000.0 asks for nothing: 'tiny' starts at 1,327,872 BitOPs and can "
+            f"come to 221,952 BitOPs; {SPAN} raise adaqat.initial_bits.",
+        ),
+        (
+            {"compression": 30.0},
+            "compression = 30.0 is out of reach for 'tiny': with all learned widths at their "
+            "minimum it still comes to 11.20x weight compression, and it starts at 4.00x weight "
+            f"compression; {LOWER}",
+        ),
+        (
+            {"compression": 2.0},
+            "compression = 2.0 asks for nothing: 'tiny' starts at 4.00x weight compression and can "
+            f"come to 11.20x weight compression; {SPAN} raise adaqat.initial_bits.",
+        ),
     ],
 )
-def test_what_cannot_be_met_is_refused_before_training(network, config, text):
-    with pytest.raises(ConfigError, match=text):
-        bind(network, AdaqatConfig(**config))
+def test_what_cannot_be_met_is_refused_before_training(network, budget, text):
+    with pytest.raises(ConfigError, match=f"^adaqat\\.budget\\.{re.escape(text)}$"):
+        bind(network, AdaqatConfig(budget=budget))
+
+
+def test_a_pattern_that_matches_no_layer_is_refused_before_training(network):
+    text = (
+        "Pattern 'conv0' of adaqat.learn matches no layer of 'tiny' that can learn a width; these "
+        "can: body.0, body.3."
+    )
+    with pytest.raises(ConfigError, match=f"^{re.escape(text)}$"):
+        bind(network, AdaqatConfig(learn=("conv0",)))
+
+
+def test_widths_can_be_learned_under_a_cost_of_ones_own(network):
+    """It is made from the layers' widths, and what it does not limit is held."""
+    layers = []
+
+    def only_the_second(listed):
+        layers.extend(listed)
+        return BitOpsCost([row for row in listed if row.layer == "body.3"], limit=50_000)
+
+    binding = bind(network, AdaqatConfig(granularity="layer"), only_the_second)
+    assert [row.layer for row in layers] == ["conv0", "body.0", "body.3", "fc"]
+    assert [(row.second.width, row.acts.width) for row in layers] == [
+        (8, 8),
+        ("weights:body.0", "acts:relu0"),
+        ("weights:body.3", "acts:body.2"),
+        (8, 8),
+    ]
+    assert binding.probe_names(0) == ["weights:body.3", "acts:body.2"]
+    assert set(binding.controller.frozen) == {"weights:body.0", "acts:relu0"}
+    binding.freeze_all(1)
+    assert binding.budget_result().reached <= 50_000
 
 
 def test_signed_quantizers_stop_at_two_bits(network):
@@ -221,7 +282,11 @@ def test_initial_bits_below_the_minimum_start_at_it(network):
 def test_nothing_to_learn_is_refused():
     net = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
     network = quantize(net, QuantConfig(), input_shape=(4,), name="two", num_classes=2)
-    with pytest.raises(ConfigError, match="'two' has no layer between its fixed ends"):
+    text = (
+        "Network 'two' has no layer between its fixed ends, so no width can be learned; set "
+        "quant.ends to 'learned' or add layers."
+    )
+    with pytest.raises(ConfigError, match=f"^{re.escape(text)}$"):
         bind(network, AdaqatConfig())
 
 
@@ -229,15 +294,14 @@ def test_probes_measure_each_neighbour_and_leave_no_trace(network, batch):
     binding = bind(network, AdaqatConfig(initial_bits=4))
     network.train()
     before = {k: v.clone() for k, v in network.state_dict().items()}
-    live = live_loss(network, F.cross_entropy, *batch)
-    losses = probe_losses(network, binding, F.cross_entropy, *batch)
+    live, losses = probe_losses(binding, loss_on(network, batch))
     assert list(losses) == ["weights", "acts"]
     for name, other in (
         ("weights", {"weights": 3, "acts": 4}),
         ("acts", {"weights": 4, "acts": 3}),
     ):
         binding.apply_bits(other)
-        assert live_loss(network, F.cross_entropy, *batch) == losses[name] != live
+        assert probe_losses(binding, loss_on(network, batch), [])[0] == losses[name] != live
     binding.apply()
     after = network.state_dict()
     assert all(torch.equal(v, after[k]) for k, v in before.items())
@@ -245,21 +309,37 @@ def test_probes_measure_each_neighbour_and_leave_no_trace(network, batch):
 
 
 def test_the_training_loss_is_the_live_loss(network, batch):
-    bind(network, AdaqatConfig(initial_bits=3))
+    binding = bind(network, AdaqatConfig(initial_bits=3))
     network.train()
-    live = live_loss(network, F.cross_entropy, *batch)
-    assert F.cross_entropy(network(batch[0]), batch[1]).item() == live
+    live, _ = probe_losses(binding, loss_on(network, batch), [])
+    training = loss_on(network, batch)()
+    assert training.item() == live
+    assert probe_losses(binding, loss_on(network, batch), [], live=training)[0] == live
+
+
+def test_losses_are_means_over_processes_in_one_transfer(network, batch):
+    binding = bind(network, AdaqatConfig(initial_bits=4))
+    live, losses = probe_losses(binding, loss_on(network, batch))
+    sent = []
+
+    def mean(values):
+        sent.append(values.tolist())
+        return 2 * values
+
+    shared = probe_losses(binding, loss_on(network, batch), mean=mean)
+    assert sent == [[live, *losses.values()]]
+    assert shared == (2 * live, {name: 2 * loss for name, loss in losses.items()})
 
 
 def test_widths_come_back_after_an_exception(network, batch):
     binding = bind(network, AdaqatConfig(initial_bits=4))
     plan = network.plan("adaqat")
 
-    def broken(logits, targets):
+    def broken():
         raise RuntimeError("stop")
 
     with pytest.raises(RuntimeError, match="stop"):
-        probe_losses(network, binding, broken, *batch)
+        probe_losses(binding, broken, live=torch.zeros(()))
     assert network.plan("adaqat") == plan
 
 
@@ -268,16 +348,16 @@ def test_all_probes_see_the_same_dropout(shape):
     net.extend([nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 3)])
     network = quantize(net, QuantConfig(), **shape)
     binding = bind(network, AdaqatConfig(initial_bits=8))
-    x, y = torch.randn(8, 1, 8, 8), torch.randint(0, 3, (8,))
-    first = probe_losses(network, binding, F.cross_entropy, x, y)
-    assert probe_losses(network, binding, F.cross_entropy, x, y) == first
+    loss = loss_on(network, (torch.randn(8, 1, 8, 8), torch.randint(0, 3, (8,))))
+    first = probe_losses(binding, loss)
+    assert probe_losses(binding, loss) == first
     torch.rand(1)
-    assert probe_losses(network, binding, F.cross_entropy, x, y) != first
+    assert probe_losses(binding, loss) != first
 
 
 def test_a_subset_can_be_probed(network, batch):
     binding = bind(network, AdaqatConfig())
-    losses = probe_losses(network, binding, F.cross_entropy, *batch, names=["acts"])
+    _, losses = probe_losses(binding, loss_on(network, batch), ["acts"])
     assert list(losses) == ["acts"]
 
 
@@ -296,8 +376,8 @@ def test_short_training_lowers_the_loss_and_the_widths(residual, shape):
         loss = F.cross_entropy(network(x[pick]), y[pick])
         optimizer.zero_grad()
         loss.backward()
-        probes = probe_losses(network, binding, F.cross_entropy, x[pick], y[pick])
-        binding.controller.step(probes, loss.item())
+        live, probes = probe_losses(binding, loss_on(network, (x[pick], y[pick])), live=loss)
+        binding.controller.step(probes, live)
         optimizer.step()
         binding.apply()
         losses.append(loss.item())

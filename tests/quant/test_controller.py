@@ -4,22 +4,47 @@ import ast
 import json
 import math
 import random
+import re
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from adaqat_hw.cost import HardwareCost
 from adaqat_hw.errors import ConfigError, StageFailed
 from adaqat_hw.quant import controller as module
 from adaqat_hw.quant.controller import AdaQatController, Width
 
 
+class FunctionCost(HardwareCost):
+    """A hard loss and nothing else: all that the controller may look at."""
+
+    name = unit = "any"
+    limit = None
+    fixed = 0.0
+
+    def __init__(self, hard_loss):
+        self.hard_loss = hard_loss
+
+    def value(self, bits):
+        raise AssertionError("the controller looked at the value")
+
+    def hard_loss(self, bits):
+        raise NotImplementedError
+
+    def depends_on(self, width):
+        raise AssertionError("the controller asked what it pays for")
+
+
+FREE = FunctionCost(lambda bits: 0.0)
+PRODUCT = FunctionCost(lambda bits: bits["w"] * bits["a"])
+
+
 def one(initial=6.0, lr=0.02, minimum=2, maximum=8, **kwargs):
     kwargs.setdefault("hardware_lambda", 0.1)
-    return AdaQatController(
-        [Width("w", initial, minimum, maximum, lr)], lambda bits: float(bits["w"]), **kwargs
-    )
+    cost = FunctionCost(lambda bits: float(bits["w"]))
+    return AdaQatController([Width("w", initial, minimum, maximum, lr)], cost, **kwargs)
 
 
 def exponential(bits):
@@ -60,7 +85,7 @@ def test_ceil_at_integers_and_probe_one_lower():
 def test_gradient_is_task_difference_plus_lambda_times_cost_difference():
     controller = AdaQatController(
         [Width("w", 4.0, 2, 8, 0.01), Width("a", 3.0, 1, 8, 0.02)],
-        lambda bits: bits["w"] * bits["a"],
+        PRODUCT,
         hardware_lambda=0.5,
     )
     events = controller.step({"w": 2.0, "a": 1.25}, live_loss=1.0, scale=3)
@@ -146,7 +171,7 @@ def test_equal_bounds_are_frozen_from_the_start():
 
 def test_a_subset_of_losses_moves_a_subset():
     controller = AdaQatController(
-        [Width("w", 4.0, 2, 8, 0.1), Width("a", 4.0, 2, 8, 0.1)], lambda bits: 0.0, 0.0
+        [Width("w", 4.0, 2, 8, 0.1), Width("a", 4.0, 2, 8, 0.1)], FREE, 0.0
     )
     controller.step({"a": 0.0}, 1.0)
     assert controller.real == {"w": 4.0, "a": 3.9}
@@ -169,12 +194,12 @@ def test_an_average_starts_with_equal_shares():
 
 def test_a_scale_for_each_width():
     controller = AdaQatController(
-        [Width("w", 4.0, 2, 8, 0.1), Width("a", 4.0, 2, 8, 0.1)], lambda bits: 0.0, 0.0
+        [Width("w", 4.0, 2, 8, 0.1), Width("a", 4.0, 2, 8, 0.1)], FREE, 0.0
     )
     events = controller.step({"w": 0.0, "a": 0.0}, 1.0, scale={"w": 2, "a": 5})
     assert controller.real == {"w": 3.8, "a": 3.5}
     assert events.step == 5
-    with pytest.raises(ConfigError, match="scale None"):
+    with pytest.raises(ConfigError, match=r"^scale None must be at least 1: the steps since .*\.$"):
         controller.step({"w": 0.0, "a": 0.0}, 1.0, scale={"w": 2})
 
 
@@ -230,7 +255,7 @@ def test_without_hysteresis_the_integers_are_the_real_values_rounded_up():
 
 
 @pytest.mark.parametrize(("price", "wanted"), [(0.1, 4), (0.04, 5)])
-def test_marginal_freezing_takes_the_integer_that_the_average_between_the_two_wants(price, wanted):
+def test_freezing_to_the_better_takes_the_integer_that_the_averaged_probes_ask_for(price, wanted):
     """Bit 4 saves 0.188 here and bit 5 0.047; a width flips above the one that pays last."""
     rng = random.Random(0)
     controller = one(
@@ -240,7 +265,7 @@ def test_marginal_freezing_takes_the_integer_that_the_average_between_the_two_wa
         oscillations=8,
         dwell=60,
         hysteresis=0.1,
-        freeze="marginal",
+        freeze_to="better",
     )
     for _ in range(4000):
         if controller.done:
@@ -252,8 +277,8 @@ def test_marginal_freezing_takes_the_integer_that_the_average_between_the_two_wa
     assert controller.bits == {"w": wanted} == {"w": optimum(exponential, price)}
 
 
-def test_marginal_freezing_on_schedule_ignores_where_an_oscillation_happens_to_be():
-    controller = one(initial=4.0, lr=1.0, hardware_lambda=0.0, freeze="marginal", oscillations=99)
+def test_freezing_to_the_better_on_schedule_ignores_where_an_oscillation_happens_to_be():
+    controller = one(initial=4.0, lr=1.0, hardware_lambda=0.0, freeze_to="better", oscillations=99)
     controller.step({"w": 2.0}, 0.5)  # bit 4 saves 1.5: up to 6
     for _ in range(2):
         controller.step({"w": 0.0}, 1.0)
@@ -294,7 +319,7 @@ def test_state_round_trip_gives_identical_continuation():
         return lambda bits: exponential(bits) + rng.gauss(0, 0.3)
 
     kwargs = {"lr": 0.3, "oscillations": 5, "dwell": 3, "gradient_ema": 0.7, "hysteresis": 0.05}
-    kwargs |= {"freeze": "marginal"}
+    kwargs |= {"freeze_to": "better"}
     first = one(**kwargs)
     drive(first, noisy(random.Random(1)), 40)
     second = one(**kwargs)
@@ -305,26 +330,91 @@ def test_state_round_trip_gives_identical_continuation():
     assert first.state_dict() == second.state_dict()
 
 
-def test_refuses_what_it_cannot_use():
-    with pytest.raises(ConfigError, match="starts at 9"):
-        one(initial=9)
-    with pytest.raises(ConfigError, match="minimum 5 above maximum 4"):
-        one(initial=4, minimum=5, maximum=4)
-    with pytest.raises(ConfigError, match="each with its own name"):
-        AdaQatController([], lambda bits: 0.0, 0.1)
-    with pytest.raises(ConfigError, match=r"gradient_ema 1\.0"):
-        one(gradient_ema=1.0)
-    with pytest.raises(ConfigError, match=r"hysteresis 0\.5 .* freeze 'up'"):
-        one(hysteresis=0.5, freeze="up")
-    with pytest.raises(ConfigError, match=r"Losses were given for \['x'\]"):
-        one().step({"x": 1.0}, 1.0)
-    with pytest.raises(ConfigError, match="scale 0"):
-        one().step({"w": 1.0}, 1.0, scale=0)
-    with pytest.raises(StageFailed, match="'live' loss is nan"):
-        one().step({"w": 1.0}, math.nan)
-    other = AdaQatController([Width("v", 4, 2, 8, 0.1)], lambda bits: 0.0, 0.1)
-    with pytest.raises(ConfigError, match=r"\['v'\] does not fit"):
-        one().load_state_dict(other.state_dict())
+def refusal(error, text, make):
+    with pytest.raises(error, match=f"^{re.escape(text)}$"):
+        make()
+
+
+def test_refuses_widths_that_cannot_be():
+    refusal(
+        ConfigError,
+        "Width 'w' starts at 9; it must start between 2 and 8.",
+        lambda: one(initial=9),
+    )
+    refusal(
+        ConfigError,
+        "Width 'w' has minimum 5 above maximum 4; swap them.",
+        lambda: one(initial=4, minimum=5, maximum=4),
+    )
+    refusal(
+        ConfigError,
+        "Width 'w' has learning rate 0; it must be above 0.",
+        lambda: one(lr=0),
+    )
+    refusal(
+        ConfigError,
+        "Widths [] must be at least one, each with its own name.",
+        lambda: AdaQatController([], FREE, 0.1),
+    )
+    twice = [Width("w", 4, 2, 8, 0.1)] * 2
+    refusal(
+        ConfigError,
+        "Widths ['w', 'w'] must be at least one, each with its own name.",
+        lambda: AdaQatController(twice, FREE, 0.1),
+    )
+
+
+def test_refuses_settings_that_cannot_be():
+    refusal(
+        ConfigError,
+        "hardware_lambda 0.1 and dwell 20 must not be negative, oscillations 10 must be positive "
+        "and gradient_ema 1.0 must lie in [0, 1).",
+        lambda: one(gradient_ema=1.0),
+    )
+    refusal(
+        ConfigError,
+        "hysteresis 0.5 must lie in [0, 0.5) and freeze_to 'up' be 'larger' or 'better'.",
+        lambda: one(hysteresis=0.5, freeze_to="up"),
+    )
+
+
+def test_refuses_losses_that_it_cannot_use():
+    refusal(
+        ConfigError,
+        "Losses were given for ['x']; the widths that have a probe are ['w'].",
+        lambda: one().step({"x": 1.0}, 1.0),
+    )
+    refusal(
+        ConfigError,
+        "scale 0 must be at least 1: the steps since the last call.",
+        lambda: one().step({"w": 1.0}, 1.0, scale=0),
+    )
+    refusal(
+        StageFailed,
+        "train/adaqat failed: the 'live' loss is nan at widths {'w': 6}; training diverged: lower "
+        "train.lr",
+        lambda: one().step({"w": 1.0}, math.nan),
+    )
+
+
+def test_refuses_the_state_of_other_widths_versions_and_bounds():
+    other = AdaQatController([Width("v", 4, 2, 8, 0.1)], FREE, 0.1).state_dict()
+    refusal(
+        ConfigError,
+        "Controller state version 3 with widths ['v'] does not fit: expected version 3 with ['w'].",
+        lambda: one().load_state_dict(other),
+    )
+    old = {**one().state_dict(), "version": 2}
+    refusal(
+        ConfigError,
+        "Controller state version 2 with widths ['w'] does not fit: expected version 3 with ['w'].",
+        lambda: one().load_state_dict(old),
+    )
+    refusal(
+        ConfigError,
+        "Controller state has 'w' at 6.0, outside 2 to 4; was the configuration changed?",
+        lambda: one(initial=4, maximum=4).load_state_dict(one().state_dict()),
+    )
 
 
 @settings(max_examples=60, deadline=None)
@@ -342,7 +432,7 @@ def test_bits_stay_within_bounds_and_frozen_widths_never_move(seed, bounds, star
     rng = random.Random(seed)
     controller = AdaQatController(
         [Width("w", initial, low, high, lr), Width("a", float(high), low, high, lr)],
-        lambda bits: bits["w"] * bits["a"],
+        PRODUCT,
         hardware_lambda=0.2,
         oscillations=3,
         dwell=4,

@@ -212,7 +212,13 @@ class Maker:
             "hardware_lambda": 0.1,
             "bitops": 16_000_000 - 5000 * row["step"],
         }
-        row["budget"] = {"kind": "bitops", "value": 9e6, "target_hard_loss": 50.0}
+        row["budget"] = {
+            "title": "BitOPs",
+            "unit": "BitOPs",
+            "asked": 9e6,
+            "reached": row["bitops"],
+            "target_hard_loss": 50.0,
+        }
 
     def export(self, variant: str) -> Path:
         folder = self.run.export(variant)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from adaqat_hw.report.downsample import averages, envelope, sampled
-from adaqat_hw.report.history import Pull, Series, history, width_paths
+from adaqat_hw.report.history import BudgetCourse, Pull, Series, history, width_paths
 
 ROWS = [
     {
@@ -14,7 +14,7 @@ ROWS = [
         "hard_loss": 64.0,
         "hardware_lambda": 0.1,
         "bitops": 6400,
-        "budget": {"kind": "bitops", "value": 100.0, "reached": 6400, "target_hard_loss": 60.0},
+        "budget": {"title": "LUT", "asked": 100.0, "reached": 640, "target_hard_loss": 60.0},
         "gradients": [{"name": "weights", "task": -0.5, "hardware": 0.8, "applied": 0.3}],
         "flips": [],
     },
@@ -54,7 +54,7 @@ def test_courses_are_series_over_steps():
     assert made.hardware_lambda.values == (0.1, 0.2)
     assert made.bitops.values == (6400.0, 5600.0)
     assert made.target == Series((4,), (60.0,))
-    assert made.asked == ("bitops", 100.0)
+    assert made.budget == BudgetCourse("LUT", 100.0, Series((4,), (640.0,)))
     assert (made.train_loss.values, made.accuracy.values) == ((1.5,), (0.25,))
 
 
@@ -62,7 +62,7 @@ def test_courses_are_series_over_steps():
 def test_what_the_log_lacks_is_empty(rows):
     made = history(rows)
     assert made.bitops == made.accuracy == made.target == Series()
-    assert made.asked is None
+    assert made.budget is None
 
 
 def test_an_envelope_keeps_ends_and_peaks():

@@ -13,11 +13,25 @@ from adaqat_hw.report import collect, render, to_json, to_markdown, write_report
 from adaqat_hw.schema import BitWidthPlan, BudgetResult, NetworkSpec
 
 MET = BudgetResult(
-    kind="bitops", budget=9e6, reached=8.5e6, met=True, sentence="The plan meets the budget."
+    title="BitOPs",
+    unit="BitOPs",
+    asked=9e6,
+    reached=8.5e6,
+    met=True,
+    sentence="The plan meets the budget.",
 )
 MISSED = BudgetResult(
-    kind="compression", budget=12.0, reached=9.5, met=False, sentence="The plan misses the budget."
+    title="weight compression",
+    unit="x",
+    asked=12.0,
+    reached=9.5,
+    met=False,
+    sentence="The plan misses the budget.",
 )
+CARDS = {
+    "BitOPs": ("BitOPs budget", "8.5 M where 9 M was asked for"),
+    "x": ("weight compression budget", "9.5x where 12x was asked for"),
+}
 MANY = {f"stage{i // 7}.{i % 7}.conv": (2 + i % 4, 3 + i % 3) for i in range(20)}
 
 
@@ -63,7 +77,10 @@ def test_a_budget_is_said_everywhere(make_maker, tmp_path, budget, verdict):
     made = texts(run, tmp_path / "out")
     for text in (shown(run), made["report.md"], made["report.html"]):
         assert budget.sentence in text
+    what, beside = CARDS[budget.unit]
+    assert f"<div class='what'>{what}</div>" in made["report.html"]
     assert f"<div class='value'>{verdict}</div>" in made["report.html"]
+    assert beside in made["report.html"]
     body = to_json([collect(run)])
     assert (body["budget"]["met"], body["budget"]["reached"]) == (budget.met, budget.reached)
 
@@ -79,6 +96,7 @@ def test_everything_that_the_controller_logs_is_drawn(make_maker, tmp_path):
     assert "<title>acts:act1: price of the bit</title>" in made["gradients.svg"]
     for word in ("hard loss", "lambda", "BitOPs per frame", "budget 9 M"):
         assert word in made["steering.svg"]
+    assert made["steering.svg"].count('id="axes_') == 3  # BitOPs are drawn once
     row = next(line for line in made["report.md"].splitlines() if "| weights:conv1 |" in line)
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[1:3] + cells[4:6] == ["7.9", "5", "500", "oscillation"]
@@ -99,11 +117,12 @@ def test_a_compression_budget_has_its_own_course(make_maker, tmp_path):
     rows = [json.loads(line) for line in log.read_text().splitlines()[:-1]]
     for row in rows:
         if "budget" in row:
-            row["budget"] |= {"kind": "compression", "value": 12.0, "reached": 9.5}
+            row["budget"] |= {"title": "weight compression", "unit": "x", "asked": 12.0}
+            row["budget"]["reached"] = 9.5
     log.write_text("".join(json.dumps(row) + "\n" for row in rows))
     drawn = texts(run, tmp_path / "out")["steering.svg"]
-    assert "weights smaller, all layers" in drawn
-    assert "budget 12" in drawn
+    for word in ("BitOPs per frame", "weight compression", "budget 12"):
+        assert word in drawn
 
 
 def test_forty_widths_stay_apart(make_maker, tmp_path):

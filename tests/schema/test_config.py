@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -8,8 +11,7 @@ from hypothesis import strategies as st
 
 from adaqat_hw.errors import ConfigError
 from adaqat_hw.resources import configs_dir
-from adaqat_hw.schema import load_config, parse_bits
-from adaqat_hw.schema.config import parse_config
+from adaqat_hw.schema import AdaqatConfig, RunConfig, load_config, parse_bits, parse_config
 
 MINIMAL = 'name = "r"\n[network]\nname = "mlp"\n[data]\nname = "digits"\n'
 
@@ -34,7 +36,7 @@ def test_defaults_are_the_papers(config_file):
         8,
         8,
     )
-    assert config.adaqat.oscillations == 10
+    assert config.adaqat.freeze.oscillations == 10
 
 
 def test_overrides_take_toml_values(config_file):
@@ -45,42 +47,164 @@ def test_overrides_take_toml_values(config_file):
     assert (config.train.init, config.name) == ("float", "x")
 
 
+TRAIN_KEYS = (
+    "batch_size, checkpoint_every, compile, device, distill_temperature, distill_weight, epochs, "
+    "init, label_smoothing, lr, lr_warmup_epochs, momentum, nesterov, optimizer, precision, "
+    "recalibrate_batches, teacher, tensorboard, threads, weight_decay"
+)
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("train.epochs=0", r"train.epochs = 0: Input should be greater than 0"),
-        ("train.epoch=3", r"unknown key 'train.epoch'; allowed here: .*epochs"),
-        ("trian.epochs=3", r"unknown key 'trian'; allowed here: .*train"),
-        ("adaqat.granularity='group'", r"granularity 'group' with groups \[\]: .* at least one"),
-        ("adaqat.granularity='model'", r"adaqat.granularity = 'model'"),
-        ("train.device='tpu'", r"train.device = 'tpu'"),
-        ("adaqat.other_bits='8'", r"'8' must read WEIGHTS/ACTIVATIONS"),
-        ("adaqat.initial_bits=9.0", r"adaqat.initial_bits = 9.0"),
-        ("adaqat.min_weight_bits=1", r"min_weight_bits = 1"),
-        ("compare.uniform=['8-8']", r"'8-8' must read WEIGHTS/ACTIVATIONS"),
-        ("name='../escape'", r"a run's name is 1 to 64 letters"),
-        ("epochs", r"--set 'epochs' must read key=value"),
-        ("name.x=3", r"'name' is not a table"),
+        ("train.epochs=0", "train.epochs = 0: Input should be greater than 0."),
+        ("train.epoch=3", f"unknown key 'train.epoch'; allowed here: {TRAIN_KEYS}."),
+        (
+            "trian.epochs=3",
+            "unknown key 'trian'; allowed here: adaqat, build, compare, data, name, network, "
+            "quant, seed, train.",
+        ),
+        (
+            "adaqat.freeze.oscilations=3",
+            "unknown key 'adaqat.freeze.oscilations'; allowed here: at, dwell, oscillations, to.",
+        ),
+        (
+            "adaqat.granularity='group'",
+            "adaqat = {'granularity': 'group'}: granularity 'group' with groups []: groups belong "
+            "to granularity 'group', and it needs at least one.",
+        ),
+        (
+            "adaqat.granularity='model'",
+            "adaqat.granularity = 'model': Input should be 'network', 'layer' or 'group'.",
+        ),
+        (
+            "train.device='tpu'",
+            r"train.device = 'tpu': String should match pattern '^(auto|cpu|cuda(:\d+)?)$'.",
+        ),
+        (
+            "adaqat.other_bits='8'",
+            "adaqat.other_bits = '8': bit-widths '8' must read WEIGHTS/ACTIVATIONS, such as 3/4.",
+        ),
+        (
+            "adaqat.initial_bits=9.0",
+            "adaqat.initial_bits = 9.0: Input should be less than or equal to 8.",
+        ),
+        (
+            "adaqat.min_weight_bits=1",
+            "adaqat.min_weight_bits = 1: Input should be greater than or equal to 2.",
+        ),
+        (
+            "adaqat.max_bits=3",
+            "adaqat = {'max_bits': 3}: initial_bits 8.0 must not exceed max_bits 3.",
+        ),
+        (
+            "adaqat={max_bits=3, min_weight_bits=4}",
+            "adaqat = {'max_bits': 3, 'min_weight_bits': 4}: min_weight_bits 4 and min_act_bits 2 "
+            "must not exceed max_bits 3.",
+        ),
+        (
+            "adaqat.budget={bitops=5.0, compression=6.0}",
+            "adaqat.budget = {'bitops': 5.0, 'compression': 6.0}: bitops = 5.0 and compression = "
+            "6.0 exclude each other; give one of them.",
+        ),
+        (
+            "compare.uniform=['8-8']",
+            "compare.uniform = ['8-8']: bit-widths '8-8' must read WEIGHTS/ACTIVATIONS, such as "
+            "3/4.",
+        ),
+        (
+            "name='../escape'",
+            "name = '../escape': a run's name is 1 to 64 letters, digits, '.', '_' or '-', and "
+            "starts with a letter or digit.",
+        ),
     ],
 )
 def test_bad_values_are_refused_in_one_sentence(config_file, override, message):
-    with pytest.raises(ConfigError, match=message) as caught:
+    with pytest.raises(ConfigError) as caught:
         load_config(config_file, (override,))
-    assert "\n" not in str(caught.value)
+    assert str(caught.value) == f"{config_file}: {message}"
 
 
-def test_widths_must_be_in_order(config_file):
-    with pytest.raises(ConfigError, match="must not exceed max_bits 3"):
-        load_config(config_file, ("adaqat.max_bits=3", "adaqat.min_weight_bits=4"))
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("epochs", "--set 'epochs' must read key=value, such as train.epochs=30."),
+        ("name.x=3", "--set 'name.x=3': 'name' is not a table of the configuration."),
+    ],
+)
+def test_a_malformed_override_is_refused(config_file, override, message):
+    with pytest.raises(ConfigError) as caught:
+        load_config(config_file, (override,))
+    assert str(caught.value) == message
+
+
+MOVED = {
+    "probe_every = 4": "adaqat.probe_every is now adaqat.probing.every.",
+    "probes_per_step = 4": "adaqat.probes_per_step is now adaqat.probing.per_step.",
+    "probe_samples = 4": "adaqat.probe_samples is now adaqat.probing.samples.",
+    "gradient_ema = 0.5": "adaqat.gradient_ema is now adaqat.probing.gradient_ema.",
+    "freeze_at = 0.5": "adaqat.freeze_at is now adaqat.freeze.at.",
+    "oscillations = 3": "adaqat.oscillations is now adaqat.freeze.oscillations.",
+    "dwell = 3": "adaqat.dwell is now adaqat.freeze.dwell.",
+    "budget_bitops = 3e6": "adaqat.budget_bitops is now adaqat.budget.bitops.",
+    "budget_compression = 8": "adaqat.budget_compression is now adaqat.budget.compression.",
+    "freeze = 'larger'": "adaqat.freeze = 'larger' is now adaqat.freeze.to = 'larger'.",
+    "freeze = 'marginal'": "adaqat.freeze = 'marginal' is now adaqat.freeze.to = 'better'.",
+    "freeze.to = 'marginal'": "adaqat.freeze.to = 'marginal' is now 'better'.",
+    "dwell = 3\nfreeze_at = 0.5": (
+        "adaqat.freeze_at is now adaqat.freeze.at; adaqat.dwell is now adaqat.freeze.dwell."
+    ),
+}
+
+
+@pytest.mark.parametrize("lines", MOVED)
+def test_keys_of_the_release_before_are_refused_with_their_new_names(config_file, lines):
+    """In the file, in an override, and in Python, in the same words."""
+    config_file.write_text(f"{MINIMAL}[adaqat]\n{lines}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(config_file)
+    assert str(caught.value) == f"{config_file}: {MOVED[lines]}"
+    with pytest.raises(ConfigError) as caught:
+        AdaqatConfig(**tomllib.loads(lines))
+    assert str(caught.value) == MOVED[lines]
+    config_file.write_text(MINIMAL)
+    with pytest.raises(ConfigError) as caught:
+        load_config(config_file, tuple(f"adaqat.{line}" for line in lines.splitlines()))
+    assert str(caught.value) == f"{config_file}: {MOVED[lines]}"
+
+
+def test_an_override_of_todays_table_in_a_file_of_the_release_before_is_refused(config_file):
+    config_file.write_text(f"{MINIMAL}[adaqat]\nfreeze = 'larger'\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(config_file, ("adaqat.freeze.at=0.5",))
+    moved = MOVED["freeze = 'larger'"]
+    assert str(caught.value) == f"{config_file}: {moved}"
+
+
+def test_a_run_of_the_release_before_is_refused(tmp_path):
+    path = tmp_path / "config.json"
+    body = {"record": "RunConfig", "schema_version": 1, "name": "old"}
+    path.write_text(json.dumps(body))
+    with pytest.raises(ConfigError) as caught:
+        RunConfig.read(path)
+    assert str(caught.value) == (
+        f"{str(path)!r} has RunConfig version 1; this release reads version 2: run the stage again."
+    )
 
 
 def test_a_missing_or_broken_file_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="does not exist; the shipped ones lie in configs/"):
-        load_config(tmp_path / "absent.toml")
-    broken = tmp_path / "broken.toml"
+    absent, broken = tmp_path / "absent.toml", tmp_path / "broken.toml"
+    with pytest.raises(ConfigError) as caught:
+        load_config(absent)
+    assert str(caught.value) == (
+        f"Configuration {str(absent)!r} does not exist; the shipped ones lie in configs/."
+    )
     broken.write_text("name = ")
-    with pytest.raises(ConfigError, match="is not valid TOML"):
+    with pytest.raises(ConfigError) as caught:
         load_config(broken)
+    assert str(caught.value) == (
+        f"Configuration {str(broken)!r} is not valid TOML: Invalid value (at end of document)."
+    )
 
 
 @given(st.integers(1, 32), st.integers(1, 32))
@@ -96,31 +220,42 @@ def test_nonsense_bits_are_refused(text):
         parse_bits(text)
 
 
-def test_the_configuration_page_has_every_key_and_default():
-    from pathlib import Path
+def tables(model, name):
+    """Yield the tables of a record and of those below it: heading, keys with their fields."""
+    keys = {}
+    for key, field in model.model_fields.items():
+        kinds = (field.annotation, *getattr(field.annotation, "__args__", ()))
+        inner = next((kind for kind in kinds if hasattr(kind, "model_fields")), None)
+        if inner is None:
+            keys[key] = field
+        else:
+            yield from tables(inner, f"{name}.{key}" if name else key)
+    yield f"[{name}]" if name else "(top level)", keys
 
-    from adaqat_hw.schema import RunConfig
 
+TABLES = dict(tables(RunConfig, ""))
+
+
+def test_every_table_of_the_configuration_is_known():
+    assert {"[adaqat]", "[adaqat.probing]", "[adaqat.freeze]", "[adaqat.budget]"} <= set(TABLES)
+
+
+@pytest.mark.parametrize("heading", TABLES)
+def test_the_configuration_page_has_every_key_and_default(heading):
     page = (Path(__file__).resolve().parents[2] / "docs" / "configuration.md").read_text()
-    for name, field in RunConfig.model_fields.items():
-        model = next(
-            (
-                kind
-                for kind in (field.annotation, *getattr(field.annotation, "__args__", ()))
-                if hasattr(kind, "model_fields")
-            ),
-            None,
-        )
-        if model is None:
-            assert f"| `{name}` |" in page
-            continue
-        section = page.split(f"## [{name}]")[1].split("\n## ")[0]
-        for key, inner in model.model_fields.items():
-            row = next((x for x in section.splitlines() if x.startswith(f"| `{key}` |")), None)
-            assert row is not None, f"[{name}] {key} is not on the page"
-            if not inner.is_required() and inner.default not in (None, {}):
-                shown = inner.default if isinstance(inner.default, str) else repr(inner.default)
-                assert str(shown) in row, row
+    section = page.split(f"## {heading}\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \| .* \|$", section, re.M)
+    shown = dict(rows)
+    keys = TABLES[heading]
+    assert set(keys) <= set(shown)
+    for key, field in keys.items():
+        if field.is_required():
+            assert shown[key] == "required", key
+        elif field.default is None:
+            assert shown[key] == "none", key
+        else:
+            text = f'"{field.default}"' if isinstance(field.default, str) else repr(field.default)
+            assert shown[key] == f"`{text}`", key
 
 
 @pytest.mark.parametrize(("optimizer", "momentum"), [("adamw", 0.9), ("sgd", 0.0)])

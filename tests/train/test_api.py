@@ -9,11 +9,13 @@ from torch import nn
 from adaqat_hw.errors import ConfigError
 from adaqat_hw.export import export_qonnx
 from adaqat_hw.quant import QuantizedNetwork
-from adaqat_hw.schema import AdaqatConfig, TrainConfig
+from adaqat_hw.schema import AdaqatConfig, ProbingConfig, TrainConfig
 from adaqat_hw.train import train_network
 
 SHORT = TrainConfig(epochs=2, batch_size=16, lr=0.05, device="cpu", threads=1)
-LEARN = AdaqatConfig(granularity="layer", lr_weights=0.5, lr_acts=0.5, probe_every=2)
+LEARN = AdaqatConfig(
+    granularity="layer", lr_weights=0.5, lr_acts=0.5, probing=ProbingConfig(every=2)
+)
 
 
 @pytest.fixture

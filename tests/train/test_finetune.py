@@ -75,7 +75,11 @@ def test_fine_tuning_starts_from_the_float_accuracy(make_config: Make, tmp_path:
 
 
 def test_a_missing_init_checkpoint_is_named(make_config: Make, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"gone\.pt' does not exist"):
+    text = (
+        r"^The checkpoint of train\.init, '.*gone\.pt', does not exist; train the full-precision "
+        r"variant first or give the path of another checkpoint\.$"
+    )
+    with pytest.raises(ConfigError, match=text):
         train(
             make_config(),
             Variant.named("w8a8"),

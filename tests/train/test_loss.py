@@ -97,7 +97,9 @@ def test_a_teacher_must_be_given_and_fit(make_config: Make, tmp_path: Path) -> N
     config = make_config(train={"teacher": "float"})
     with pytest.raises(ConfigError, match=r"train\.teacher is 'float'.*pass teacher_checkpoint"):
         train(config, Variant.named("w4a4"), tmp_path / "a")
-    with pytest.raises(ConfigError, match=r"gone\.pt' does not exist"):
+    with pytest.raises(
+        ConfigError, match=r"^The checkpoint of train\.teacher, '.*gone\.pt', does not"
+    ):
         train(
             config, Variant.named("w4a4"), tmp_path / "a", teacher_checkpoint=tmp_path / "gone.pt"
         )
@@ -125,5 +127,7 @@ def test_another_teacher_is_refused_on_resume(make_config: Make, tmp_path: Path)
             teacher_checkpoint=teacher,
         )
     _teacher_file(tmp_path, seed=2)
-    with pytest.raises(ConfigError, match=r"began with another teacher.*restore it or delete"):
+    with pytest.raises(
+        ConfigError, match=r"^'.*last\.pt' belongs to a training with another .*\.$"
+    ):
         train(config, Variant.named("w4a4"), tmp_path / "a", teacher_checkpoint=teacher)

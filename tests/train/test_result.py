@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,19 +13,21 @@ import pytest
 
 from adaqat_hw.cost import bitops
 from adaqat_hw.errors import ConfigError
-from adaqat_hw.quant import Binding, BudgetOutcome
-from adaqat_hw.schema import BitWidthPlan, NetworkSpec, RunConfig, TrainResult
+from adaqat_hw.quant import Binding
+from adaqat_hw.schema import BitWidthPlan, BudgetResult, NetworkSpec, RunConfig, TrainResult
 from adaqat_hw.train import Variant, read_trajectory, train
 
 Make = Callable[..., RunConfig]
 _LAYER = {"granularity": "layer"}
+_MISSED = "The plan misses the budget."
 
 
 def test_the_plan_meets_its_budget(make_config: Make, tmp_path: Path) -> None:
-    config = make_config(adaqat={**_LAYER, "budget_bitops": 90_000})
+    config = make_config(adaqat={**_LAYER, "budget": {"bitops": 90_000}})
     result = train(config, Variant.named("learned"), tmp_path)
     assert result.budget is not None
-    assert (result.budget.kind, result.budget.budget, result.budget.met) == ("bitops", 90_000, True)
+    assert (result.budget.title, result.budget.unit) == ("BitOPs", "BitOPs")
+    assert (result.budget.asked, result.budget.met) == (90_000, True)
     plan = BitWidthPlan.read(tmp_path / "plan.json")
     spent = bitops(NetworkSpec.read(tmp_path / "spec.json"), plan).total
     assert spent == result.budget.reached <= 90_000
@@ -44,14 +47,16 @@ def test_a_missed_budget_is_written_and_said(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    missed = BudgetOutcome(False, "bitops", 1.0, 2.0, "The plan misses the budget.")
-    monkeypatch.setattr(Binding, "outcome", lambda self: missed)
+    missed = BudgetResult(
+        title="BitOPs", unit="BitOPs", asked=1.0, reached=2.0, met=False, sentence=_MISSED
+    )
+    monkeypatch.setattr(Binding, "budget_result", lambda self: missed)
     result = train(make_config(), Variant.named("learned"), tmp_path)
     assert result.budget is not None
     assert not result.budget.met
     assert TrainResult.read(tmp_path / "result.json") == result
     said = [r for r in caplog.records if r.levelno == logging.WARNING]
-    assert [r.getMessage() for r in said] == ["The plan misses the budget."]
+    assert [r.getMessage() for r in said] == [_MISSED]
 
 
 def test_without_a_budget_there_is_no_outcome(make_config: Make, tmp_path: Path) -> None:
@@ -62,25 +67,30 @@ def test_without_a_budget_there_is_no_outcome(make_config: Make, tmp_path: Path)
 
 
 def test_an_impossible_budget_is_refused_before_training(make_config: Make, tmp_path: Path) -> None:
-    config = make_config(adaqat={**_LAYER, "budget_bitops": 1000})
-    with pytest.raises(ConfigError, match=r"budget_bitops = 1000\.0 is out of reach"):
+    config = make_config(adaqat={**_LAYER, "budget": {"bitops": 1000}})
+    with pytest.raises(ConfigError, match=r"^adaqat\.budget\.bitops = 1000\.0 is out of reach"):
         train(config, Variant.named("learned"), tmp_path)
     assert not (tmp_path / "log.jsonl").exists()
 
 
-def test_results_of_the_release_before_still_read(make_config: Make, tmp_path: Path) -> None:
+def test_results_of_the_release_before_are_refused(make_config: Make, tmp_path: Path) -> None:
     train(make_config(train={"epochs": 1}), Variant.named("float"), tmp_path)
     path = tmp_path / "result.json"
     body: dict[str, Any] = json.loads(path.read_text())
-    for name in ("accuracy_top5", "budget", "device", "processes"):
-        del body[name]
+    body["schema_version"] = 1
     path.write_text(json.dumps(body))
-    old = TrainResult.read(path)
-    assert (old.budget, old.device, old.processes, old.accuracy_top5) == (None, None, None, None)
+    text = (
+        f"{str(path)!r} has TrainResult version 1; this release reads version 2: run the stage "
+        "again."
+    )
+    with pytest.raises(ConfigError, match=f"^{re.escape(text)}$"):
+        TrainResult.read(path)
 
 
-def test_widths_are_probed_in_turn_on_part_of_the_batch(make_config: Make, tmp_path: Path) -> None:
-    adaqat = {**_LAYER, "probes_per_step": 3, "probe_samples": 8}
+def test_some_widths_are_probed_per_step_on_part_of_the_batch(
+    make_config: Make, tmp_path: Path
+) -> None:
+    adaqat = {**_LAYER, "probing": {"per_step": 3, "samples": 8}}
     result = train(make_config(adaqat=adaqat), Variant.named("learned"), tmp_path)
     moves = [r for r in read_trajectory(tmp_path / "log.jsonl") if r.get("gradients")]
     seen = {g["name"] for r in moves for g in r["gradients"]}
@@ -102,7 +112,7 @@ def test_a_probe_of_part_of_the_batch_is_compared_with_the_same_part(
         return [(name, self.bits) for name in self.widths]
 
     monkeypatch.setattr(AdaQatController, "probes", unchanged)
-    config = make_config(adaqat={"probe_samples": 8})
+    config = make_config(adaqat={"probing": {"samples": 8}})
     train(config, Variant.named("learned"), tmp_path)
     moves = [r for r in read_trajectory(tmp_path / "log.jsonl") if r.get("gradients")]
     assert moves

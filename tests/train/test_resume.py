@@ -17,6 +17,13 @@ from adaqat_hw.train import Variant, load_weights, read_trajectory, train
 Make = Callable[..., RunConfig]
 
 
+OTHER_TRAINING = (
+    r"^'.*last\.pt' belongs to a training with another network, configuration, init or teacher "
+    r"checkpoint \(digest '[0-9a-f]{12}', now '[0-9a-f]{12}'\); delete it to train from the start, "
+    r"or restore what that training began with\.$"
+)
+
+
 class Stopped(Exception):
     pass
 
@@ -49,10 +56,10 @@ _CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "float": ("float", {}, {}),
     "uniform": ("w3a3", {}, {}),
     "learned": ("learned", {}, {}),
-    "averaged": ("learned", {**_LAYER, "gradient_ema": 0.5, "probe_every": 2}, {}),
-    "in turn": ("learned", {**_LAYER, "probes_per_step": 1, "probe_samples": 8}, {}),
-    "to BitOPs": ("learned", {**_LAYER, "budget_bitops": 90_000}, {}),
-    "to compression": ("learned", {"budget_compression": 4.8, "hysteresis": 0.1}, {}),
+    "averaged": ("learned", {**_LAYER, "probing": {"gradient_ema": 0.5, "every": 2}}, {}),
+    "one probe a step": ("learned", {**_LAYER, "probing": {"per_step": 1, "samples": 8}}, {}),
+    "to BitOPs": ("learned", {**_LAYER, "budget": {"bitops": 90_000}}, {}),
+    "to compression": ("learned", {"budget": {"compression": 4.8}, "hysteresis": 0.1}, {}),
     "warm-up": ("w3a3", {}, {"lr_warmup_epochs": 1.5, "optimizer": "adamw", "lr": 0.01}),
     "taught": ("learned", {}, {"teacher": "float"}),
 }
@@ -176,7 +183,7 @@ def test_an_unfinished_training_of_another_configuration_is_refused(
     with pytest.raises(Stopped):
         train(make_config(), variant, tmp_path, progress=_stop_at(9, "step"))
     for other in (make_config("demo-cnn"), make_config(train={"lr": 0.01})):
-        with pytest.raises(ConfigError, match=r"another network or configuration.*delete it"):
+        with pytest.raises(ConfigError, match=OTHER_TRAINING):
             train(other, variant, tmp_path)
     train(make_config(compare={"uniform": ["2/2"]}), variant, tmp_path)
 

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from adaqat_hw.errors import ConfigError
-from adaqat_hw.schema import AdaqatConfig, TrainConfig
+from adaqat_hw.schema import AdaqatConfig, FreezeConfig, TrainConfig
 from adaqat_hw.train.schedule import make_schedule
 
 
@@ -21,7 +23,7 @@ def test_the_cosine_falls_from_lr_towards_zero(epochs: int, batch: int, samples:
 
 
 def test_widths_move_between_warm_up_and_freeze_only() -> None:
-    adaqat = AdaqatConfig(warmup_epochs=2, freeze_at=0.5)
+    adaqat = AdaqatConfig(warmup_epochs=2, freeze=FreezeConfig(at=0.5))
     schedule = make_schedule(TrainConfig(epochs=10, batch_size=10), 35, adaqat)
     assert schedule.steps_per_epoch == 3
     moving = [s for s in range(schedule.steps) if schedule.widths_may_move(s)]
@@ -33,13 +35,18 @@ def test_a_batch_larger_than_the_data_is_one_step() -> None:
 
 
 def test_a_warm_up_that_reaches_the_freeze_is_refused() -> None:
-    adaqat = AdaqatConfig(warmup_epochs=5, freeze_at=0.5)
-    with pytest.raises(ConfigError, match=r"warmup_epochs = 5 .* no bit-width could ever move"):
+    adaqat = AdaqatConfig(warmup_epochs=5, freeze=FreezeConfig(at=0.5))
+    text = (
+        "adaqat.warmup_epochs = 5 lasts until adaqat.freeze.at = 0.5 of 10 epochs, so no bit-width "
+        "could ever move; lower warmup_epochs, or raise freeze.at or train.epochs."
+    )
+    with pytest.raises(ConfigError, match=f"^{re.escape(text)}$"):
         make_schedule(TrainConfig(epochs=10), 1000, adaqat)
 
 
 def test_one_sample_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"has 1 samples; batch norm needs at least 2"):
+    text = "The training set has 1 samples; batch norm needs at least 2: raise data.limit_train."
+    with pytest.raises(ConfigError, match=f"^{re.escape(text)}$"):
         make_schedule(TrainConfig(), 1)
 
 
@@ -60,7 +67,7 @@ def test_a_rise_over_the_whole_training_is_refused() -> None:
 
 
 def test_the_learning_phase_goes_from_0_to_1() -> None:
-    adaqat = AdaqatConfig(warmup_epochs=2, freeze_at=0.5)
+    adaqat = AdaqatConfig(warmup_epochs=2, freeze=FreezeConfig(at=0.5))
     schedule = make_schedule(TrainConfig(epochs=10, batch_size=10), 40, adaqat)
     fractions = [schedule.learned_fraction(s) for s in (0, 8, 14, 20, 39)]
     assert fractions == [0, 0, 0.5, 1, 1]

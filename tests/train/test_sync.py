@@ -84,11 +84,18 @@ def test_a_step_fetches_nothing(
     assert not seen
 
 
-@pytest.mark.parametrize("adaqat", [{}, {"granularity": "layer"}, {"probe_samples": 8}])
+@pytest.mark.parametrize(
+    ("granularity", "samples"), [("network", None), ("layer", None), ("network", 8)]
+)
 def test_a_probing_step_fetches_once(
-    make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, adaqat: dict[str, Any]
+    make_config: Make,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    granularity: str,
+    samples: int | None,
 ) -> None:
-    config = make_config(adaqat={"warmup_epochs": 0, "probe_every": 2, "freeze_at": 1.0, **adaqat})
+    adaqat = {"granularity": granularity, "probing": {"every": 2, "samples": samples}}
+    config = make_config(adaqat={**adaqat, "warmup_epochs": 0, "freeze": {"at": 1.0}})
     stepper, batches = _stepper(config, "learned", tmp_path)
     stepper.step(*next(batches))
     stepper.step(*next(batches))

@@ -40,7 +40,7 @@ def test_batch_norm_is_recalibrated_at_the_end_only_for_widths_frozen_there(
     assert settled.accuracy_before_recalibration is None
     epochs = [r for r in read_trajectory(tmp_path / "a" / "log.jsonl") if r["event"] == "epoch"]
     assert settled.accuracy == epochs[-1]["accuracy"]
-    late = make_config(adaqat={"freeze_at": 1.0})
+    late = make_config(adaqat={"freeze": {"at": 1.0}})
     assert (
         train(late, Variant.named("learned"), tmp_path / "b").accuracy_before_recalibration
         is not None
@@ -97,7 +97,7 @@ def test_widths_per_layer_get_a_name_each(make_config: Make, tmp_path: Path) -> 
 
 
 def test_freezing_at_the_very_end_counts_as_not_frozen(make_config: Make, tmp_path: Path) -> None:
-    result = train(make_config(adaqat={"freeze_at": 1.0}), Variant.named("learned"), tmp_path)
+    result = train(make_config(adaqat={"freeze": {"at": 1.0}}), Variant.named("learned"), tmp_path)
     assert result.frozen_at == {"weights": None, "acts": None}
     real = read_trajectory(tmp_path / "log.jsonl")[-1]["real"]
     assert all(value == int(value) for value in real.values())
@@ -182,7 +182,7 @@ def test_an_epoch_of_the_demo_network_takes_well_under_a_second(
         "demo-cnn",
         data={"limit_train": 1400},
         train={"epochs": 3, "batch_size": 64},
-        adaqat={"warmup_epochs": 0, "freeze_at": 1.0},
+        adaqat={"warmup_epochs": 0, "freeze": {"at": 1.0}},
     )
     started = time.process_time()
     train(config, Variant.named("learned"), tmp_path)

@@ -72,7 +72,9 @@ def _together(config: RunConfig, folder: Path) -> None:
 def test_two_processes_learn_what_one_learns(
     make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plain_net: Any
 ) -> None:
-    config = make_config(adaqat={"granularity": "layer", "probe_every": 2, "lr_weights": 1.0})
+    config = make_config(
+        adaqat={"granularity": "layer", "probing": {"every": 2}, "lr_weights": 1.0}
+    )
     _together(config, tmp_path)
     first, second = (json.loads((tmp_path / f"widths-{r}.json").read_text()) for r in (0, 1))
     assert first == second

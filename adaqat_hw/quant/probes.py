@@ -1,0 +1,67 @@
+"""Losses at neighbouring widths, measured on the device and fetched in one transfer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
+
+from adaqat_hw.quant.batchnorm import probing
+from adaqat_hw.quant.binding import Binding
+
+Measure = Callable[[], Tensor]
+
+
+def draws_numbers(net: nn.Module) -> bool:
+    """Tell whether two passes over one batch differ, because of dropout."""
+    return any(isinstance(m, _DropoutNd) and m.p > 0 for m in net.modules())
+
+
+def probe_losses(
+    binding: Binding,
+    loss: Measure,
+    names: Collection[str] | None = None,
+    *,
+    live: Tensor | None = None,
+    mean: Callable[[Tensor], Tensor] | None = None,
+) -> tuple[float, dict[str, float]]:
+    """Return the live loss and the loss of each probe of the controller on one batch.
+
+    Call it BEFORE the optimizer's step: the weights must be those of the live loss. All passes
+    see the same random state; widths, modes, running statistics and random state are as before
+    afterwards.
+
+    Args:
+        binding: the bound network.
+        loss: runs the network on the batch and returns its loss (scalar) at the present widths.
+        names: of the widths to probe; all that have a probe where None.
+        live: training loss that serves as the live loss; measured as the probes are where None,
+            as dropout wants it: its passes must draw the same numbers.
+        mean: of a tensor (losses,) over all processes that share the batch; None for one process.
+    """
+    net, probes = binding.network, dict(binding.controller.probes())
+    chosen = [name for name in probes if names is None or name in names]
+    measure = _with_same_numbers(net, loss)
+    with probing(net):
+        losses = [live.detach() if live is not None else measure()]
+        for name in chosen:
+            with binding.at(probes[name]):
+                losses.append(measure())
+    values = torch.stack([value.float() for value in losses])
+    first, *others = (values if mean is None else mean(values)).cpu().tolist()
+    return first, dict(zip(chosen, others, strict=True))
+
+
+def _with_same_numbers(net: nn.Module, loss: Measure) -> Measure:
+    """Return ``loss`` so that every call draws the same random numbers."""
+    if not draws_numbers(net):
+        return loss
+    devices = sorted({p.device.index or 0 for p in net.parameters() if p.is_cuda})
+
+    def measure() -> Tensor:
+        with torch.random.fork_rng(devices=devices):
+            return loss()
+
+    return measure
