@@ -83,14 +83,14 @@ def place(
         elif role in ("layer", "product"):
             producers = operands(node) if role == "product" else [data_of(node)]
             for producer, suffix in zip(producers, (INPUT_QUANT, SECOND_QUANT), strict=False):
-                found = at.get(producer) or inserted.get(producer)
-                if found is None:
+                quantizer = at.get(producer) or inserted.get(producer)
+                if quantizer is None:
                     base = paths[node].replace(".", "_")
-                    found = site(f"{base}_{suffix}", "inserted", producer)
+                    quantizer = site(f"{base}_{suffix}", "inserted", producer)
                     positive, largest = value_range(producer, modules)
-                    found = replace(found, signed=not positive, clip=largest)
-                    inserted[producer] = found
-                reads[node] = (*reads.get(node, ()), found)
+                    quantizer = replace(quantizer, signed=not positive, clip=largest)
+                    inserted[producer] = quantizer
+                reads[node] = (*reads.get(node, ()), quantizer)
     ordered: list[ActSite] = []
     for node in module.graph.nodes:
         for table in (at, joins, inserted):
@@ -113,9 +113,9 @@ def _add_name(node: fx.Node, taken: set[str]) -> str:
     return name
 
 
-def free_name(module: nn.Module, wanted: str) -> str:
-    """Return ``wanted``, or it with a number, as a name ``module`` does not have yet."""
-    name, number = wanted, 1
+def free_name(module: nn.Module, base: str) -> str:
+    """Return ``base``, or it with a number, as a name ``module`` does not have yet."""
+    name, number = base, 1
     while hasattr(module, name):
-        name, number = f"{wanted}_{number}", number + 1
+        name, number = f"{base}_{number}", number + 1
     return name

@@ -26,12 +26,12 @@ def allocate(
         limit: not to be exceeded; all widths at their minimum must fit.
         worth: ``(name, bit)`` to the loss that this bit saves, at least 0.
     """
-    chosen = _Plan(dict(bits), {w.name: w for w in widths}, cost, limit, worth)
-    chosen.lower_to_fit()
-    chosen.fill()
-    while (better := chosen.exchanged()) is not None:
-        chosen = better
-    return chosen.bits
+    plan = _Plan(dict(bits), {w.name: w for w in widths}, cost, limit, worth)
+    plan.lower_to_fit()
+    plan.fill()
+    while (better := plan.exchanged()) is not None:
+        plan = better
+    return plan.bits
 
 
 class _Plan:

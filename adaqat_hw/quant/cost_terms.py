@@ -1,4 +1,4 @@
-"""The cost that widths are learned under: made from the network, its grouping and ``[adaqat]``."""
+"""The cost that widths are learned under, from the network, its grouping and ``[adaqat]``."""
 
 from __future__ import annotations
 

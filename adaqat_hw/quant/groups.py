@@ -154,11 +154,11 @@ def _matching(
         )
     matched: set[str] = set()
     for pattern in patterns:
-        found = {name for name in names if fnmatchcase(name, pattern)}
-        if not found:
+        layers = {name for name in names if fnmatchcase(name, pattern)}
+        if not layers:
             raise ConfigError(
                 f"Pattern {pattern!r} of adaqat.{key} matches no layer of {spec.name!r} that can "
                 f"learn a width; these can: {', '.join(names)}."
             )
-        matched |= found
+        matched |= layers
     return matched

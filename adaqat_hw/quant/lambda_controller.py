@@ -101,11 +101,11 @@ class LambdaController:
         per_step = (state.fraction - state.first[0]) / steps
         error = math.log(self._expected_cost(controller.real)) - self._target(state.fraction)
         slope = (self._goal - self._start) / ARRIVAL if state.fraction < ARRIVAL else 0.0
-        wanted = (slope - error / max(_CORRECTION, _ROUNDS * a_round)) * per_step
+        rate = (slope - error / max(_CORRECTION, _ROUNDS * a_round)) * per_step
         push, brake = self._response(controller, free)
         if push <= 0:
             return hardware_lambda
-        exact = max(0.0, (brake - wanted) / push)
+        exact = max(0.0, (brake - rate) / push)
         share = 1.0 if first_answer else min(1.0, passed / _SMOOTHING)
         return hardware_lambda + share * (exact - hardware_lambda)
 
@@ -146,7 +146,7 @@ class LambdaController:
             step = -1 if bits[name] > width.minimum else 1
             price = self._cost.change(bits, name, step) / step
             worth = worths(name, max(bits[name], bits[name] + step))
-            rate = slope / now * width.lr
-            push += rate * price
-            brake += rate * worth
+            response = slope / now * width.lr
+            push += response * price
+            brake += response * worth
         return push, brake

@@ -286,9 +286,9 @@ def _call(graph: fx.Graph, name: str, source: fx.Node) -> fx.Node:
     return call
 
 
-def _same_names(what: str, given: list[str], own: list[str]) -> None:
-    missing = [name for name in own if name not in given]
-    unknown = [name for name in given if name not in own]
+def _same_names(what: str, rows: list[str], own: list[str]) -> None:
+    missing = [name for name in own if name not in rows]
+    unknown = [name for name in rows if name not in own]
     if missing or unknown:
         raise ConfigError(
             f"The plan does not fit the network: {what} {missing!r} are missing from the plan and "
@@ -303,10 +303,10 @@ def _same_kind(row: LayerBits, own: LayerBits) -> None:
             f"The plan has weight_bits {row.weight_bits!r} and second_act {row.second_act!r} for "
             f"layer {row.layer!r}, which {what} in the network."
         )
-    for given, there in ((row.act, own.act), (row.second_act, own.second_act)):
-        if given and given != there:
+    for planned, read in ((row.act, own.act), (row.second_act, own.second_act)):
+        if planned and planned != read:
             raise ConfigError(
-                f"The plan says that layer {row.layer!r} reads {given!r}; it reads {there!r} in "
+                f"The plan says that layer {row.layer!r} reads {planned!r}; it reads {read!r} in "
                 "the network."
             )
     for field in ("weight_signed", "weight_narrow", "act_signed", "second_act_signed"):

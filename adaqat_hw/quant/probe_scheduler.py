@@ -1,4 +1,4 @@
-"""Whose turn it is to be probed, and how many steps a probe stands for. Pure Python."""
+"""Which widths a step probes, and how many steps a probe stands for. Pure Python."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 
 
 class ProbeScheduler:
-    """Probe widths in turn: those first that have waited longest.
+    """Probe some widths in each step: those first that have waited longest.
 
     A width that is probed once in ``n`` steps moves with ``n`` times its learning rate, so that
-    probing in turn is as fast, in expectation, as probing all of them in every step.
+    it is as fast, in expectation, as one that is probed in every step.
 
     Args:
-        names: the widths in the order of their first turns.
+        names: the widths in the order of their first probes.
         every: training steps between two probing steps.
         per_step: widths per probing step; None for all.
     """
@@ -25,12 +25,12 @@ class ProbeScheduler:
         self._start: int | None = None
 
     def next(self, free: Sequence[str]) -> list[str]:
-        """Return the widths of ``free`` whose turn it is, in the order of ``free``."""
+        """Return the widths of ``free`` to probe now, in the order of ``free``."""
         if self._per_step is None or self._per_step >= len(free):
             return list(free)
         waiting = sorted(free, key=self._last)  # stable: equal waits keep the order
-        chosen = set(waiting[: self._per_step])
-        return [name for name in free if name in chosen]
+        longest = set(waiting[: self._per_step])
+        return [name for name in free if name in longest]
 
     def scales(self, names: Iterable[str], at_step: int) -> dict[str, int]:
         """Return the training steps that a probe at ``at_step`` stands for, and note it."""

@@ -42,16 +42,16 @@ def probe_losses(
         mean: of a tensor (losses,) over all processes that share the batch; None for one process.
     """
     net, probes = binding.network, dict(binding.controller.probes())
-    chosen = [name for name in probes if names is None or name in names]
+    probed = [name for name in probes if names is None or name in names]
     measure = _with_same_numbers(net, loss)
     with probing(net):
         losses = [live.detach() if live is not None else measure()]
-        for name in chosen:
+        for name in probed:
             with binding.at(probes[name]):
                 losses.append(measure())
     values = torch.stack([value.float() for value in losses])
     first, *others = (values if mean is None else mean(values)).cpu().tolist()
-    return first, dict(zip(chosen, others, strict=True))
+    return first, dict(zip(probed, others, strict=True))
 
 
 def _with_same_numbers(net: nn.Module, loss: Measure) -> Measure:

@@ -189,10 +189,10 @@ def _module(kind: Any, quantizer: Any, bits: int) -> nn.Module:
 
 
 def _arithmetic(fused: bool) -> dict[str, Any]:
-    chosen: dict[str, Any] = {"bit_width_impl": SwitchableBitWidth}
+    settings: dict[str, Any] = {"bit_width_impl": SwitchableBitWidth}
     if fused:
-        chosen["tensor_quant"] = FusedIntQuant
-    return chosen
+        settings["tensor_quant"] = FusedIntQuant
+    return settings
 
 
 def arm_export(module: nn.Module) -> None:

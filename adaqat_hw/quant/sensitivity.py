@@ -67,8 +67,8 @@ class SensitivityTracker:
 
     def mean(self, name: str, bit: int) -> float | None:
         """Return the plain average of one bit; None where it was never probed."""
-        found = self._rows[name].get(bit)
-        return None if found is None else found.mean
+        row = self._rows[name].get(bit)
+        return None if row is None else row.mean
 
     def fit(self) -> SensitivityEstimate:
         """Return the present estimates."""
@@ -125,12 +125,12 @@ def _positive(mean: float, deviation: float) -> float:
 
 def _with_noise(members: Mapping[str, _Rows]) -> dict[str, _Rows]:
     """Steady each variance by that of the bit in all widths, and by noise as large as the mean."""
-    found: dict[int, list[_Row]] = {}
+    by_bit: dict[int, list[_Row]] = {}
     for rows in members.values():
         for bit, row in rows.items():
-            found.setdefault(bit, []).append(row)
+            by_bit.setdefault(bit, []).append(row)
     pooled = {
-        k: sum(r.count * r.variance for r in x) / sum(r.count for r in x) for k, x in found.items()
+        k: sum(r.count * r.variance for r in x) / sum(r.count for r in x) for k, x in by_bit.items()
     }
     return {
         name: {k: _Row(r.mean, _steadied(r, pooled[k]), r.count) for k, r in rows.items()}

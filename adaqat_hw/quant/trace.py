@@ -88,8 +88,8 @@ def trace(net: nn.Module, input_shape: tuple[int, ...], name: str, num_classes: 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Keep layers whole that merely subclass torch's without a forward of their own."""
-        kept = any(isinstance(m, k) and type(m).forward is k.forward for k in (*LAYERS, MatMul))
-        return kept or super().is_leaf_module(m, module_qualified_name)
+        layer = any(isinstance(m, k) and type(m).forward is k.forward for k in (*LAYERS, MatMul))
+        return layer or super().is_leaf_module(m, module_qualified_name)
 
 
 def _symbolic(net: nn.Module) -> fx.GraphModule:

@@ -33,8 +33,8 @@ class LayerBits(Record):
     @model_validator(mode="after")
     def _operands(self) -> Self:
         second = (self.second_act_bits, self.second_act_signed, self.second_act)
-        given = [x is not None for x in second]
-        if any(given) != all(given) or all(given) != (self.weight_bits is None):
+        present = [x is not None for x in second]
+        if any(present) != all(present) or all(present) != (self.weight_bits is None):
             raise ValueError(
                 f"layer {self.layer!r} has weight_bits {self.weight_bits!r} and second_act_bits "
                 f"{self.second_act_bits!r}; give weight_bits, or for a product of two activations "

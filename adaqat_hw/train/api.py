@@ -95,11 +95,11 @@ def train_network(
             "no teacher."
         )
     target = Path(folder)
-    chosen = Variant.named(variant)
-    result = train(config, chosen, target, progress=progress, net=net, dataset=dataset)
+    named = Variant.named(variant)
+    result = train(config, named, target, progress=progress, net=net, dataset=dataset)
     twin: nn.Module = copy.deepcopy(net)
     plan = None
-    if chosen.mode != "float":
+    if named.mode != "float":
         twin = _quantized(net, config, dataset)
     load_into(twin, load_weights(target / result.checkpoint), target / result.checkpoint)
     if isinstance(twin, QuantizedNetwork) and result.plan is not None:

@@ -44,8 +44,8 @@ def _assign(target: Tensor, value: Tensor) -> None:
     target.copy_(value)
 
 
-def _check_names(given: set[str], wanted: set[str], path: Path) -> None:
-    missing, extra = sorted(wanted - given), sorted(given - wanted)
+def _check_names(names: set[str], expected: set[str], path: Path) -> None:
+    missing, extra = sorted(expected - names), sorted(names - expected)
     if missing or extra:
         fault = f"it lacks {missing[0]!r}" if missing else f"it has {extra[0]!r} besides"
         raise ConfigError(

@@ -63,6 +63,6 @@ def training_loss(
         return hard
     weight, heat = train.distill_weight, train.distill_temperature
     own = F.log_softmax(logits.float() / heat, dim=1)
-    wanted = F.log_softmax(teacher.float() / heat, dim=1)
-    soft = F.kl_div(own, wanted, reduction="batchmean", log_target=True)
+    target = F.log_softmax(teacher.float() / heat, dim=1)
+    soft = F.kl_div(own, target, reduction="batchmean", log_target=True)
     return (1 - weight) * hard + weight * heat**2 * soft

@@ -146,10 +146,10 @@ class Stepper:
 
     def _probe_samples(self, here: int) -> int:
         """Return how many of this process's samples the probes see; batch norm needs two."""
-        wanted = self._config.adaqat.probing.samples
-        if wanted is None:
+        samples = self._config.adaqat.probing.samples
+        if samples is None:
             return here
-        return min(here, max(2, wanted // self._session.world.size))
+        return min(here, max(2, samples // self._session.world.size))
 
     def _after_move(
         self, events: StepEvents, losses: dict[str, float], lr: float

@@ -21,9 +21,9 @@ class Trajectory:
 
     def __init__(self, path: Path, keep: int = 0) -> None:
         self.path = path
-        kept = _complete_lines(path)[:keep]
-        write_atomic(path, "".join(f"{line}\n" for line in kept))
-        self.lines = len(kept)
+        lines = _complete_lines(path)[:keep]
+        write_atomic(path, "".join(f"{line}\n" for line in lines))
+        self.lines = len(lines)
         self._handle: TextIO = path.open("a", encoding="utf-8")
 
     def write(self, record: dict[str, Any]) -> None:

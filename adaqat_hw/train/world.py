@@ -92,11 +92,11 @@ def join_world(device: str) -> World:
     rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         return World(choose_device(device))
-    chosen = choose_device(device, int(os.environ.get("LOCAL_RANK", rank)), size)
+    place = choose_device(device, int(os.environ.get("LOCAL_RANK", rank)), size)
     if not distributed.is_initialized():
-        backend = "nccl" if chosen.type == "cuda" else "gloo"
+        backend = "nccl" if place.type == "cuda" else "gloo"
         distributed.init_process_group(backend, timeout=_TIMEOUT)
-    return World(chosen, rank, size)
+    return World(place, rank, size)
 
 
 def leave_world() -> None:

@@ -52,7 +52,7 @@ def exponential(bits):
     return 4.0 * 4.0 ** -bits["w"] * 4
 
 
-def drive(controller, loss, steps, **kwargs):
+def run_steps(controller, loss, steps, **kwargs):
     events = []
     for _ in range(steps):
         if controller.done:
@@ -101,7 +101,7 @@ def test_gradient_is_task_difference_plus_lambda_times_cost_difference():
 def test_settles_at_the_integer_optimum_of_a_convex_cost(initial, price):
     best = optimum(exponential, price)
     controller = one(initial=initial, lr=0.05, hardware_lambda=price, oscillations=10**6)
-    drive(controller, exponential, 20000)
+    run_steps(controller, exponential, 20000)
     assert abs(controller.real["w"] - best) < 0.1
 
 
@@ -109,7 +109,7 @@ def test_oscillating_width_freezes_to_the_larger_of_the_two():
     best = optimum(exponential, 0.1)
     assert 2 < best < 8
     controller = one(initial=6.0, lr=0.2, hardware_lambda=0.1, oscillations=4, dwell=0)
-    events = drive(controller, exponential, 3000)
+    events = run_steps(controller, exponential, 3000)
     assert controller.done
     assert controller.bits == {"w": best + 1}
     assert controller.real == {"w": float(best + 1)}
@@ -291,7 +291,7 @@ def test_freezing_to_the_better_on_schedule_ignores_where_an_oscillation_happens
 
 def test_no_oscillation_freezes_where_that_is_switched_off():
     controller = one(initial=6.0, lr=0.2, oscillations=2, dwell=0, freeze_oscillating=False)
-    drive(controller, exponential, 1000)
+    run_steps(controller, exponential, 1000)
     assert not controller.done
     freezes = controller.freeze_all(7, {"w": 5}).freezes
     assert [(f.bits, f.reason) for f in freezes] == [(5, "budget")]
@@ -321,10 +321,10 @@ def test_state_round_trip_gives_identical_continuation():
     kwargs = {"lr": 0.3, "oscillations": 5, "dwell": 3, "gradient_ema": 0.7, "hysteresis": 0.05}
     kwargs |= {"freeze_to": "better"}
     first = one(**kwargs)
-    drive(first, noisy(random.Random(1)), 40)
+    run_steps(first, noisy(random.Random(1)), 40)
     second = one(**kwargs)
     second.load_state_dict(json.loads(json.dumps(first.state_dict())))
-    runs = [drive(c, noisy(random.Random(2)), 60) for c in (first, second)]
+    runs = [run_steps(c, noisy(random.Random(2)), 60) for c in (first, second)]
     assert runs[0] == runs[1]
     assert any(e.flips for e in runs[0])
     assert first.state_dict() == second.state_dict()

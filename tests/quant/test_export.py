@@ -24,7 +24,7 @@ def export(network, path, x):
 def quants(model):
     """Return {module path: (operator, bits, signed, narrow)} of all quantizers in the graph."""
     values = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
-    found = {}
+    nodes = {}
     for node in model.graph.node:
         if node.op_type not in ("Quant", "BipolarQuant"):
             continue
@@ -32,8 +32,8 @@ def quants(model):
         kind = "weights" if "/weight_quant/" in node.name else "acts"
         flags = {a.name: a.i for a in node.attribute}
         bits = int(values[node.input[3]]) if node.op_type == "Quant" else 1
-        found[f"{kind}:{path}"] = (node.op_type, bits, flags.get("signed"), flags.get("narrow"))
-    return found
+        nodes[f"{kind}:{path}"] = (node.op_type, bits, flags.get("signed"), flags.get("narrow"))
+    return nodes
 
 
 def expected(network):
