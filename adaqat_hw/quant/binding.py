@@ -12,7 +12,7 @@ from adaqat_hw.errors import ConfigError
 from adaqat_hw.quant.allocate import allocate
 from adaqat_hw.quant.budget import budget_result, check_budget
 from adaqat_hw.quant.controller import AdaQatController
-from adaqat_hw.quant.cost_terms import CostFactory, hardware_cost, layer_widths
+from adaqat_hw.quant.cost_terms import CostFactory, configured_cost, layer_widths
 from adaqat_hw.quant.groups import Grouping, group
 from adaqat_hw.quant.lambda_controller import LambdaController
 from adaqat_hw.quant.network import QuantizedNetwork
@@ -200,7 +200,7 @@ def bind(
     )
     _set_others(network, grouping, config)
     layers = layer_widths(network, grouping)
-    limited = hardware_cost(network, grouping, config, layers) if cost is None else cost(layers)
+    limited = configured_cost(network, grouping, config, layers) if cost is None else cost(layers)
     groups: dict[str, tuple[BitWidth, ...]] = {}
     widths = []
     for name, members in grouping.weights.items():

@@ -18,7 +18,7 @@ def layer_widths(network: QuantizedNetwork, grouping: Grouping) -> tuple[LayerWi
     return tuple(_layer_widths(network, grouping, layer) for layer in network.spec.layers)
 
 
-def hardware_cost(
+def configured_cost(
     network: QuantizedNetwork,
     grouping: Grouping,
     config: AdaqatConfig,

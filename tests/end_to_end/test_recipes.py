@@ -227,9 +227,11 @@ def test_a_recipe_trains(name, call, tmp_path):
 
 def check(folder: Path, variant: str, config: RunConfig) -> None:
     result = TrainResult.read(folder / "result.json")
-    assert 0 <= result.accuracy <= 1
     assert (folder / result.checkpoint).is_file()
-    assert result.test_samples > 0
+    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert (rows[-1]["event"], rows[-1]["accuracy"]) == ("final", result.accuracy)
+    hits = result.accuracy * result.test_samples
+    assert hits == pytest.approx(round(hits))  # a share of whole samples
     if variant == "float":
         assert result.plan is None
         return
@@ -239,7 +241,6 @@ def check(folder: Path, variant: str, config: RunConfig) -> None:
     if variant != "learned":
         return
     assert plan.source == "adaqat"
-    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     moves = [row for row in rows if row["event"] == "widths"]
     probed = {gradient["name"] for row in moves for gradient in row["gradients"]}
     assert probed

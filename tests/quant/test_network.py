@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import io
+import re
 
 import pytest
 import torch
@@ -119,18 +120,29 @@ def test_plans_that_do_not_fit_change_nothing(mlp, residual, shape):
     quantized = quantize(mlp, QuantConfig(), **shape, weight_bits=4, act_bits=4)
     own = quantized.plan("manual")
     other = quantize(residual, QuantConfig(), **shape).plan("manual")
-    with pytest.raises(ConfigError, match=r"layers \['1', '4', '7'\] are missing"):
+    text = (
+        "The plan does not fit the network: layers ['1', '4', '7'] are missing from the plan "
+        "and ['conv0', 'body.0', 'body.3', 'fc'] are not in the network; give one row for each "
+        "of ['1', '4', '7']."
+    )
+    with pytest.raises(ConfigError, match=f"^{re.escape(text)}$"):
         quantized.apply_plan(other)
     rows = [row.model_copy(update={"act_signed": True}) for row in own.layers]
-    with pytest.raises(ConfigError, match="act_signed = True for layer '4'"):
+    text = (
+        "The plan has act_signed = True for layer '4'; the network's quantizer has False: only "
+        "widths can be changed."
+    )
+    with pytest.raises(ConfigError, match=f"^{re.escape(text)}$"):
         quantized.apply_plan(own.model_copy(update={"layers": tuple(rows)}))
     rows = [row.model_copy(update={"act": "elsewhere"}) for row in own.layers]
-    with pytest.raises(ConfigError, match="reads 'elsewhere'; it reads 'input_quant'"):
+    text = "The plan says that layer '1' reads 'elsewhere'; it reads 'input_quant' in the network."
+    with pytest.raises(ConfigError, match=f"^{re.escape(text)}$"):
         quantized.apply_plan(own.model_copy(update={"layers": tuple(rows)}))
     rows = [
         row.model_copy(update={"weight_bits": 5 if row.layer != "7" else 1}) for row in own.layers
     ]
-    with pytest.raises(ConfigError, match="Bit-width 1 of '7'"):
+    text = "Bit-width 1 of '7' must lie between 2 and 32: it is a signed quantizer."
+    with pytest.raises(ConfigError, match=f"^{re.escape(text)}$"):
         quantized.apply_plan(own.model_copy(update={"layers": tuple(rows)}))
     assert quantized.plan("manual") == own
 
@@ -168,7 +180,11 @@ def test_a_deep_copy_is_independent(residual, shape):
 
 def test_quantized_networks_are_refused(mlp, shape):
     quantized = quantize(mlp, QuantConfig(), **shape)
-    with pytest.raises(ConfigError, match="is already quantized"):
+    text = (
+        "Module 'network.1.input_quant' is already quantized (ActQuantProxyFromInjector); pass "
+        "the float network."
+    )
+    with pytest.raises(ConfigError, match=f"^{re.escape(text)}$"):
         quantize(quantized, QuantConfig(), **shape)
 
 
@@ -181,7 +197,8 @@ def test_a_module_named_like_a_quantizer_is_refused(shape):
         def forward(self, x):
             return self.input_quant(x.flatten(1))
 
-    with pytest.raises(ConfigError, match="module 'input_quant'"):
+    text = "The network has a module 'input_quant', the name that a quantizer gets; rename it."
+    with pytest.raises(ConfigError, match=f"^{re.escape(text)}$"):
         quantize(Net(), QuantConfig(), **shape)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,10 +62,26 @@ def test_each_process_gets_its_own_gpu(
 @pytest.mark.parametrize(
     ("name", "count", "rank", "size", "message"),
     [
-        ("cuda", 0, 0, 1, r"'cuda', so it needs GPU 0, and here is no GPU .* set 'cpu' or 'auto'"),
-        ("cuda:7", 2, 0, 1, r"'cuda:7', so it needs GPU 7, and here is 2 GPUs"),
-        ("auto", 2, 2, 3, r"process 2 of this machine needs GPU 2.*start fewer processes\."),
-        ("cuda:1", 2, 0, 2, r"'cuda:1' for 2 processes, which would share that GPU; set 'cuda'"),
+        (
+            *("cuda", 0, 0, 1),
+            "train.device is 'cuda', so it needs GPU 0, and here is no GPU that PyTorch can use; "
+            "set 'cpu' or 'auto', or start fewer processes.",
+        ),
+        (
+            *("cuda:7", 2, 0, 1),
+            "train.device is 'cuda:7', so it needs GPU 7, and here is 2 GPUs that PyTorch can use; "
+            "set 'cpu' or 'auto', or start fewer processes.",
+        ),
+        (
+            *("auto", 2, 2, 3),
+            "train.device is 'auto', so process 2 of this machine needs GPU 2, and here is 2 GPUs "
+            "that PyTorch can use; set 'cpu' or 'auto', or start fewer processes.",
+        ),
+        (
+            *("cuda:1", 2, 0, 2),
+            "train.device is 'cuda:1' for 2 processes, which would share that GPU; set 'cuda' to "
+            "give each process its own.",
+        ),
     ],
 )
 def test_a_gpu_that_is_not_there_is_refused(
@@ -76,7 +93,7 @@ def test_a_gpu_that_is_not_there_is_refused(
     message: str,
 ) -> None:
     gpus(count)
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
         choose_device(name, rank, size)
 
 
@@ -86,6 +103,10 @@ def test_training_refuses_before_it_writes(
     tmp_path: Path,
 ) -> None:
     gpus(0)
-    with pytest.raises(ConfigError, match="no GPU that PyTorch can use"):
+    text = (
+        "train.device is 'cuda', so it needs GPU 0, and here is no GPU that PyTorch can use; "
+        "set 'cpu' or 'auto', or start fewer processes."
+    )
+    with pytest.raises(ConfigError, match=f"^{re.escape(text)}$"):
         train(make_config(train={"device": "cuda"}), Variant.named("float"), tmp_path / "a")
     assert not (tmp_path / "a").exists()

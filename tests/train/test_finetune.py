@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,14 +52,28 @@ def test_a_quantized_or_other_checkpoint_is_refused_and_copies_nothing(tmp_path:
     net, twin = _nets(1)
     before = {k: v.clone() for k, v in twin.state_dict().items()}
     save(tmp_path / "q.pt", dict(_nets(2)[1].state_dict()))
-    with pytest.raises(ConfigError, match="not a full-precision checkpoint of this network"):
+    text = (
+        f"Checkpoint '{tmp_path}/q.pt' is not a full-precision checkpoint of this network (it "
+        "lacks 'bn1.bias'); give the checkpoint.pt of the float training of the same network."
+    )
+    with pytest.raises(ConfigError, match=f"^{re.escape(text)}$"):
         load_float_weights(twin, net, tmp_path / "q.pt")
     other = nets.build(NetworkConfig(name="demo-cnn", options={"channels": (4, 16)}))
     save(tmp_path / "o.pt", other.state_dict())
-    with pytest.raises(ConfigError, match=r"'conv1\.weight' of shape \(4, 1, 3, 3\) where"):
+    text = (
+        f"Checkpoint '{tmp_path}/o.pt' has 'conv1.weight' of shape (4, 1, 3, 3) where this "
+        "network has (8, 1, 3, 3); give the checkpoint of the same network with the same "
+        "options."
+    )
+    with pytest.raises(ConfigError, match=f"^{re.escape(text)}$"):
         load_float_weights(twin, net, tmp_path / "o.pt")
     save(tmp_path / "m.pt", nets.build(NetworkConfig(name="mlp")).state_dict())
-    with pytest.raises(ConfigError, match=r"m\.pt' is not a full-precision.*it lacks"):
+    text = (
+        f"Checkpoint '{tmp_path}/m.pt' is not a full-precision checkpoint of this network (it "
+        "lacks 'conv1.weight'); give the checkpoint.pt of the float training of the same "
+        "network."
+    )
+    with pytest.raises(ConfigError, match=f"^{re.escape(text)}$"):
         load_float_weights(twin, net, tmp_path / "m.pt")
     assert all(torch.equal(v, before[k]) for k, v in twin.state_dict().items())
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 
@@ -28,6 +30,10 @@ def opened(vocabulary: int) -> None:
 
 def test_tokens_must_lie_within_the_vocabulary():
     opened(64)
-    with pytest.raises(ConfigError, match="vocabulary of 64, data set 'words' one of 65") as caught:
+    text = (
+        "Network 'text-encoder' has a vocabulary of 64, data set 'words' one of 65; set "
+        "network.options.vocabulary to at least that."
+    )
+    with pytest.raises(ConfigError, match=f"^{re.escape(text)}$") as caught:
         opened(65)
     assert "network.options.vocabulary" in str(caught.value)

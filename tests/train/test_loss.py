@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,11 @@ from adaqat_hw.train.checkpoint import save
 from adaqat_hw.train.loss import Teacher, training_loss
 
 Make = Callable[..., RunConfig]
+OTHER_TRAINING = (
+    r"^'.*last\.pt' belongs to a training with another network, configuration, init or teacher "
+    r"checkpoint \(digest '[0-9a-f]{12}', now '[0-9a-f]{12}'\); delete it to train from the start, "
+    r"or restore what that training began with\.$"
+)
 _MLP = NetworkConfig(name="mlp", options={"hidden": (16, 16, 16)})
 
 
@@ -95,17 +101,28 @@ def test_probes_and_live_loss_have_the_teachers_part(
 
 def test_a_teacher_must_be_given_and_fit(make_config: Make, tmp_path: Path) -> None:
     config = make_config(train={"teacher": "float"})
-    with pytest.raises(ConfigError, match=r"train\.teacher is 'float'.*pass teacher_checkpoint"):
+    text = (
+        "train.teacher is 'float', and no teacher's checkpoint was given; pass "
+        "teacher_checkpoint, or train by the command line, which finds it."
+    )
+    with pytest.raises(ConfigError, match=f"^{re.escape(text)}$"):
         train(config, Variant.named("w4a4"), tmp_path / "a")
-    with pytest.raises(
-        ConfigError, match=r"^The checkpoint of train\.teacher, '.*gone\.pt', does not"
-    ):
+    text = (
+        f"The checkpoint of train.teacher, '{tmp_path}/gone.pt', does not exist; train the "
+        "full-precision variant first or give the path of another checkpoint."
+    )
+    with pytest.raises(ConfigError, match=f"^{re.escape(text)}$"):
         train(
             config, Variant.named("w4a4"), tmp_path / "a", teacher_checkpoint=tmp_path / "gone.pt"
         )
     other = make_config("demo-cnn", train={"teacher": "float"})
     teacher = _teacher_file(tmp_path)
-    with pytest.raises(ConfigError, match=r"teacher\.pt' does not fit this network"):
+    text = (
+        f"Checkpoint '{tmp_path}/teacher.pt' does not fit this network (Missing key(s) in "
+        'state_dict: "conv1.weight", "conv2.weight", "fc.weight", "fc.bias"); delete it and '
+        "train again, or restore the configuration it was made with."
+    )
+    with pytest.raises(ConfigError, match=f"^{re.escape(text)}$"):
         train(other, Variant.named("w4a4"), tmp_path / "a", teacher_checkpoint=teacher)
     assert train(config, Variant.named("float"), tmp_path / "f").mode == "float"
 
@@ -127,7 +144,5 @@ def test_another_teacher_is_refused_on_resume(make_config: Make, tmp_path: Path)
             teacher_checkpoint=teacher,
         )
     _teacher_file(tmp_path, seed=2)
-    with pytest.raises(
-        ConfigError, match=r"^'.*last\.pt' belongs to a training with another .*\.$"
-    ):
+    with pytest.raises(ConfigError, match=OTHER_TRAINING):
         train(config, Variant.named("w4a4"), tmp_path / "a", teacher_checkpoint=teacher)

@@ -62,7 +62,8 @@ def test_the_learning_rate_rises_before_it_falls() -> None:
 
 
 def test_a_rise_over_the_whole_training_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"lr_warmup_epochs = 2\.0 takes all of 2 epochs; lower"):
+    text = "train.lr_warmup_epochs = 2.0 takes all of 2 epochs; lower it or raise train.epochs."
+    with pytest.raises(ConfigError, match=f"^{re.escape(text)}$"):
         make_schedule(TrainConfig(epochs=2, lr_warmup_epochs=2), 1000)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -113,7 +114,11 @@ def test_without_the_package_it_is_refused_before_anything_is_done(
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     config = make_config(train={"tensorboard": True})
-    with pytest.raises(ToolNotFound, match=r"'tensorboard' is not installed; pip install") as error:
+    text = (
+        "train.tensorboard is true and the package 'tensorboard' is not installed; pip install "
+        "'adaqat-hw[tensorboard]' or set it to false (log.jsonl has the same numbers)."
+    )
+    with pytest.raises(ToolNotFound, match=f"^{re.escape(text)}$") as error:
         train(config, Variant.named("float"), tmp_path / "a")
     assert error.value.exit_code == 3
     assert not (tmp_path / "a").exists()
