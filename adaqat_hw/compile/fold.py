@@ -38,21 +38,6 @@ _WEIGHTED = ("MVAU", "VVAU")
 _BACKEND = {"dsp": "rtl", "lut": "hls"}  # of FINN's node that stands for an MVAU
 
 
-def unfolded(request: BuildRequest) -> BuildRequest:
-    """Return the request of the estimate that a folding is searched from: 1 everywhere."""
-    return request.model_copy(update={"goal": "estimate", "target_fps": None, "folding": {}})
-
-
-def folded(request: BuildRequest, record: FoldingRecord) -> BuildRequest:
-    """Return ``request`` with the folding of ``record``."""
-    chosen = {
-        "target_fps": None,
-        "folding": record.folding,
-        "impl_per_layer": {**request.impl_per_layer, **record.impl_per_layer},
-    }
-    return request.model_copy(update=chosen)
-
-
 def fold_build(
     folder: Path, request: BuildRequest, board: Board, target: FoldingTarget
 ) -> FoldingRecord:
@@ -112,7 +97,7 @@ def implementations(graph: HardwareGraph, request: BuildRequest) -> dict[str, tu
             continue
         if node.impl is None:
             raise ConfigError(f"{node.op} {node.name!r} has no implementation; build it again.")
-        asked = request.impl_per_layer.get(node.layer or "", request.impl)
+        asked = request.implementation(node.layer or "")
         # A request chooses by layer: a node that has none, or shares it, stays as it is.
         if asked != "auto" or node.layer is None or layers.count(node.layer) > 1:
             allowed[node.name] = (node.impl,)

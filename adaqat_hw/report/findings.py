@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from adaqat_hw.report.builds import folding_note
 from adaqat_hw.report.content import ESTIMATE, SYNTH, fits, over
 from adaqat_hw.report.json_out import frames_per_second
 from adaqat_hw.report.model import FLOAT, PlanReport, RunReport
@@ -16,7 +17,12 @@ def findings(run: RunReport) -> list[str]:
         known = full is not None and full.accuracy is not None
         return [f"Full precision reaches {percent(full.accuracy, 2)}."] if full and known else []
     said = [_accuracy(run, main), _work(run, main), main.budget.sentence if main.budget else ""]
-    said += [_area(run, main), _timing(main), routed(main), implemented(main), _check(main)]
+    said += [
+        _area(run, main),
+        _timing(main),
+        (folding_note(main.build) or "") if main.build else "",
+    ]
+    said += [routed(main), implemented(main), _check(main)]
     return [sentence for sentence in said if sentence]
 
 

@@ -23,6 +23,7 @@ from adaqat_hw.schema.build import (
 )
 from adaqat_hw.schema.config import (
     GOLDEN_FRAMES,
+    THROUGHPUT_KEYS,
     AdaqatConfig,
     BuildConfig,
     CompareConfig,
@@ -57,12 +58,20 @@ from adaqat_hw.schema.resources import (
     add_resources,
 )
 from adaqat_hw.schema.simulation import SimulationPass, SimulationResult
+from adaqat_hw.schema.throughput import (
+    DEFAULT_FILL,
+    FoldedBy,
+    ThroughputKind,
+    ThroughputRequest,
+)
 from adaqat_hw.schema.training import PASSIVE_KEYS, BudgetResult, TrainResult
 
 __all__ = [
+    "DEFAULT_FILL",
     "GOLDEN_FRAMES",
     "PASSIVE_KEYS",
     "RESOURCE_NAMES",
+    "THROUGHPUT_KEYS",
     "VIVADO_GOALS",
     "AdaqatConfig",
     "BitWidthPlan",
@@ -79,6 +88,7 @@ __all__ = [
     "Env",
     "FifoDepth",
     "FifoSizing",
+    "FoldedBy",
     "Goal",
     "HardwareGraph",
     "HardwareNode",
@@ -107,6 +117,8 @@ __all__ = [
     "Stage",
     "StepRecord",
     "Stream",
+    "ThroughputKind",
+    "ThroughputRequest",
     "Timing",
     "TrainConfig",
     "TrainResult",

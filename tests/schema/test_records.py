@@ -31,6 +31,7 @@ def request(**changes: object) -> BuildRequest:
         "model": "/a/model.onnx",
         "model_sha256": "0" * 64,
         "network": "n",
+        "variant": "learned",
         "board": "pynq-z1",
         "part": "xc7z020clg400-1",
         "dsp_block": "DSP48E1",
@@ -95,12 +96,16 @@ def test_a_plan_refuses_two_widths_for_one_quantizer():
         BitWidthPlan(network="n", source="manual", layers=rows)
 
 
-def test_the_request_digest_ignores_paths_only():
+def test_the_request_digest_ignores_paths_and_notes_only():
     assert request().digest() == request(model="/elsewhere/model.onnx").digest()
+    assert request().digest() == request(folding_note="why").digest()
     changed = [
         {"model_sha256": "1" * 64},
         {"clock_ns": 5.0},
         {"goal": "estimate"},
+        {"variant": "w4a4"},
+        {"throughput": {"kind": "fps", "fps": 100, "fill": 1.0}},
+        {"folded_impl": {"a": "lut"}},
         {"target_fps": 100},
         {"impl": "dsp"},
         {"impl_per_layer": {"a": "lut"}},
