@@ -81,12 +81,12 @@ def first_fault(exc: ValidationError) -> str:
     """
     parts = []
     for err in exc.errors()[:3]:
-        where = ".".join(str(x) for x in err["loc"]) or "record"
+        where = ".".join(str(x) for x in err["loc"])
         message = str(err["msg"]).removeprefix("Value error, ").rstrip(".")
-        between_keys = err["type"] == "value_error" and isinstance(err.get("input"), dict)
-        parts.append(
-            f"{where}: {message}" if between_keys else f"{where} = {err.get('input')!r}: {message}"
-        )
+        if err["type"] == "value_error" and isinstance(err.get("input"), dict):
+            parts.append(f"{where}: {message}" if where else message)
+        else:
+            parts.append(f"{where or 'record'} = {err.get('input')!r}: {message}")
     return "; ".join(parts) + "."
 
 
