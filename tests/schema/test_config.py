@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from adaqat_hw.errors import ConfigError
 from adaqat_hw.resources import configs_dir
-from adaqat_hw.schema import load_config, parse_bits
+from adaqat_hw.schema import ThroughputRequest, load_config, parse_bits
 from adaqat_hw.schema.config import parse_config
 
 MINIMAL = 'name = "r"\n[network]\nname = "mlp"\n[data]\nname = "digits"\n'
@@ -81,6 +82,55 @@ def test_a_missing_or_broken_file_is_refused(tmp_path):
     broken.write_text("name = ")
     with pytest.raises(ConfigError, match="is not valid TOML"):
         load_config(broken)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ("build.target_fps=100",),
+            "'build.target_fps' = 100 is named 'fps' now: the cheapest folding of so many frames "
+            "per second, by measured costs.",
+        ),
+        (
+            ("build.fps=100", "build.fit=true"),
+            "build: fps and fit are 2 throughputs; give one of them.",
+        ),
+        (
+            ("build.fps=100", "build.folding={a = {PE = 2}}", "build.unfolded=true"),
+            "build: fps and folding and unfolded are 3 throughputs; give one of them.",
+        ),
+        (
+            ("build.fill=0.5",),
+            "build: fill 0.5 says how much of the board fps or fit may take; give one.",
+        ),
+        (
+            ("build.fill=0.5", "build.unfolded=true"),
+            "build: fill 0.5 says how much of the board fps or fit may take; give one.",
+        ),
+        (("build.fps=0",), "build.fps = 0: Input should be greater than 0."),
+    ],
+)
+def test_a_throughput_is_asked_for_once(config_file, overrides, message):
+    with pytest.raises(ConfigError, match=f"^{re.escape(f'{config_file}: {message}')}$"):
+        load_config(config_file, ("build.board='pynq-z1'", *overrides))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "asked"),
+    [
+        ((), ThroughputRequest()),
+        (("build.fps=100",), ThroughputRequest(kind="fps", fps=100, fill=1.0)),
+        (("build.fps=100", "build.fill=0.5"), ThroughputRequest(kind="fps", fps=100, fill=0.5)),
+        (("build.fit=true",), ThroughputRequest(kind="fit", fill=0.7)),
+        (("build.folding={a = {PE = 2}}",), ThroughputRequest(kind="folding")),
+        (("build.unfolded=true",), ThroughputRequest(kind="unfolded")),
+    ],
+)
+def test_what_is_asked_of_the_throughput_is_one_record(config_file, overrides, asked):
+    build = load_config(config_file, ("build.board='pynq-z1'", *overrides)).build
+    assert build is not None
+    assert build.throughput == asked
 
 
 @given(st.integers(1, 32), st.integers(1, 32))
