@@ -42,25 +42,25 @@ def build_options(
     Raises:
         ConfigError: a value that is not allowed, or two options that exclude each other.
     """
-    given = {key: value for key, value in plain.items() if value is not None}
+    keys = {key: value for key, value in plain.items() if value is not None}
     for key, allowed in _CHOICES.items():
-        if key in given and given[key] not in allowed:
-            raise ConfigError(f"--{key} {given[key]!r} must be one of {', '.join(allowed)}.")
+        if key in keys and keys[key] not in allowed:
+            raise ConfigError(f"--{key} {keys[key]!r} must be one of {', '.join(allowed)}.")
     for option, value in (
         ("--fps", fps),
-        ("--frames", given.get("frames")),
-        ("--clock-ns", given.get("clock_ns")),
+        ("--frames", keys.get("frames")),
+        ("--clock-ns", keys.get("clock_ns")),
     ):
         if value is not None and value <= 0:
             raise ConfigError(f"{option} {value!r} must be greater than 0.")
-    if given.get("frames", 0) > GOLDEN_FRAMES:
-        raise ConfigError(f"--frames {given['frames']!r} must be at most {GOLDEN_FRAMES}.")
+    if keys.get("frames", 0) > GOLDEN_FRAMES:
+        raise ConfigError(f"--frames {keys['frames']!r} must be at most {GOLDEN_FRAMES}.")
     if layer_impl:
-        given["impl_per_layer"] = dict(_layer_impl(text) for text in layer_impl)
-    given |= _throughput(fps, fit, fill, unfolded, folding)
+        keys["impl_per_layer"] = dict(_layer_impl(text) for text in layer_impl)
+    keys |= _throughput(fps, fit, fill, unfolded, folding)
     if (chosen := _board(board, fit)) is not None:
-        given["board"] = chosen
-    return given
+        keys["board"] = chosen
+    return keys
 
 
 def _throughput(

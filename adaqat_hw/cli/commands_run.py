@@ -63,9 +63,9 @@ def run_(
     runs: RunsDir = Path("runs"),
     quiet: Quiet = False,
 ) -> None:
-    """Do the whole road: train every variant, export, build, simulate, synthesize, report."""
-    made, run = _open(config, overrides, runs)
-    report = whole_road(made, run, Progress(quiet=quiet))
+    """Train every variant, export, build, simulate, synthesize, report."""
+    settings, run = _open(config, overrides, runs)
+    report = run_all(settings, run, Progress(quiet=quiet))
     out.print(f"\nReport page: [bold]{report}[/]")
 
 
@@ -75,7 +75,7 @@ def _keep_config(config: RunConfig, run: RunDirectory) -> None:
         config.write(run.config)
 
 
-def whole_road(config: RunConfig, run: RunDirectory, progress: Progress) -> Path:
+def run_all(config: RunConfig, run: RunDirectory, progress: Progress) -> Path:
     """Run all stages of ``config`` in ``run`` and return the path of the report page."""
     if processes() > 1:
         raise ConfigError(
@@ -124,22 +124,22 @@ def train(
 
     Several processes share a training: torchrun --nproc-per-node=2 -m adaqat_hw train CONFIG.
     """
-    made, run = _open(config, overrides, runs)
+    settings, run = _open(config, overrides, runs)
     progress = Progress(quiet=quiet or not leads())
-    given = BitWidthPlan.read(plan) if plan else None
+    manual = BitWidthPlan.read(plan) if plan else None
     name = variant_name(variant)
-    if given is not None:
-        name = f"plan-{given.digest()}"
-    _keep_config(made, run)
+    if manual is not None:
+        name = f"plan-{manual.digest()}"
+    _keep_config(settings, run)
     try:
-        if "float" in (made.train.init, made.train.teacher) and name != "float":
-            ensure_train(made, run, "float", progress)
-        result = ensure_train(made, run, name, progress, given)
+        if "float" in (settings.train.init, settings.train.teacher) and name != "float":
+            ensure_train(settings, run, "float", progress)
+        result = ensure_train(settings, run, name, progress, manual)
         if processes() > 1:
             _leave_others()
         if not leads():
             return
-        made.write(run.config)
+        settings.write(run.config)
     finally:
         progress.stop()
     out.print(f"top-1 {100 * result.accuracy:.2f} %  in {run.train(name)}")
@@ -180,20 +180,20 @@ def report(
     ] = None,
 ) -> None:
     """Show what runs achieved and cost: a table, JSON, Markdown, and one HTML page."""
-    from adaqat_hw import report as made
+    from adaqat_hw import report as reporting
 
     for run in runs:
         existing_run(run)
-    reports = [made.collect(run) for run in runs]
+    reports = [reporting.collect(run) for run in runs]
     if as_json:
-        print_json(made.to_json(reports))
+        print_json(reporting.to_json(reports))
         return
     if as_markdown:
-        out.print(made.to_markdown(reports), markup=False, highlight=False)
+        out.print(reporting.to_markdown(reports), markup=False, highlight=False)
         return
-    out.print(made.render(reports))
+    out.print(reporting.render(reports))
     folder = output or RunDirectory(runs[0]).report
-    paths = made.write_report(runs, folder)
+    paths = reporting.write_report(runs, folder)
     out.print(f"Report page: {next(p for p in paths if p.suffix == '.html')}")
 
 
@@ -202,15 +202,15 @@ def fit(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Fit LUT and DSP against bit-operations per cycle over all MVAUs of the runs."""
-    from adaqat_hw import report as made
+    from adaqat_hw import report as reporting
 
     for run in runs:
         existing_run(run)
-    reports = [made.collect(run) for run in runs]
+    reports = [reporting.collect(run) for run in runs]
     if as_json:
-        print_json(made.fit_json(reports))
+        print_json(reporting.fit_json(reports))
     else:
-        out.print(made.render_fit(reports))
+        out.print(reporting.render_fit(reports))
 
 
 def sweep(
@@ -223,7 +223,7 @@ def sweep(
     quiet: Quiet = False,
 ) -> None:
     """Run a configuration over a grid of values; one report page compares all runs."""
-    axes = [_axis(item) for item in over]
+    axes = [_axis(text) for text in over]
     progress = Progress(quiet=quiet)
     base = load_config(shipped(config), tuple(overrides or ()))
     folders: list[Path] = []
@@ -233,20 +233,20 @@ def sweep(
         )
         safe = "".join(c if c.isalnum() or c in "._-" else "_" for c in suffix)
         items = (*(overrides or ()), *combination, f'name="{base.name}-{safe}"')
-        made = load_config(shipped(config), items)
-        run = RunDirectory(runs / made.name)
-        whole_road(made, run, progress)
+        settings = load_config(shipped(config), items)
+        run = RunDirectory(runs / settings.name)
+        run_all(settings, run, progress)
         folders.append(run.root)
     page = _report(folders, runs / f"{base.name}-sweep", progress)
     out.print(f"Report page: [bold]{page}[/]")
 
 
-def _axis(item: str) -> list[str]:
-    key, sep, values = item.partition("=")
+def _axis(text: str) -> list[str]:
+    key, sep, values = text.partition("=")
     listed = [value.strip() for value in values.split(",") if value.strip()]
     if not sep or not key or not listed:
         raise ConfigError(
-            f"--over {item!r} must read KEY=V1,V2, such as adaqat.hardware_lambda=0.1,0.2."
+            f"--over {text!r} must read KEY=V1,V2, such as adaqat.hardware_lambda=0.1,0.2."
         )
     return [f"{key}={value}" for value in listed]
 

@@ -74,5 +74,5 @@ def build_summary(folder: Path) -> dict[str, Any]:
         "missing": build_gaps(build),
         "failure": None,
     }
-    made: dict[str, Any] = finite(body)
-    return made
+    summary: dict[str, Any] = finite(body)
+    return summary

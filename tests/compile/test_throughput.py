@@ -255,7 +255,7 @@ def test_options_take_the_place_of_single_keys(cli, fake_finn, run):
 @pytest.mark.finn
 @pytest.mark.rtl
 @pytest.mark.synth
-def test_a_real_build_takes_the_predicted_cycles_and_about_the_predicted_luts(
+def test_a_real_build_takes_the_predicted_cycles_and_its_luts_lie_within_the_error_bar(
     cli, tiny_qonnx
 ):  # fmt: skip
     status, out, err = cli(
@@ -276,4 +276,6 @@ def test_a_real_build_takes_the_predicted_cycles_and_about_the_predicted_luts(
     assert record["fps"] >= 4_000_000
     whole = next(r for r in body["resources"] if r["stage"] == "yosys_synth")
     assert whole["dsp"] == record["total"]["dsp"]
-    assert 0.6 < record["total"]["lut"] / whole["lut"] < 1.6
+    # docs/hardware.md: the mean error of the LUT MVAUs' LUTs is 9 %; the record's bar is one RMS.
+    assert record["total"]["lut"] == pytest.approx(whole["lut"], rel=0.09)
+    assert abs(record["total"]["lut"] - whole["lut"]) <= record["error"]["lut"]
