@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +186,12 @@ def folding_note(build: BuildReport) -> str | None:
     return request.folding_sentence(cycles_per_frame(build)) if request is not None else None
 
 
+def same_pace(builds: Iterable[BuildReport | None]) -> bool:
+    """Tell whether builds take as many cycles per frame, as far as it is known."""
+    known = [cycles for build in builds if (cycles := cycles_per_frame(build)) is not None]
+    return len(known) < 2 or max(known) <= _SAME_PACE * min(known)
+
+
 def pace_warning(plans: Mapping[str, BuildReport | None]) -> str | None:
     """Say that plans run at different throughput, None where they do not.
 
@@ -193,8 +199,8 @@ def pace_warning(plans: Mapping[str, BuildReport | None]) -> str | None:
         plans: builds by the name of their plan.
     """
     cycles = {name: cycles_per_frame(build) for name, build in plans.items()}
-    known = {name: value for name, value in cycles.items() if value}
-    if len(known) < 2 or max(known.values()) <= _SAME_PACE * min(known.values()):
+    known = {name: value for name, value in cycles.items() if value is not None}
+    if same_pace(plans.values()):
         return None
     paces = ", ".join(f"{name} {value:,.0f}" for name, value in known.items())
     return (

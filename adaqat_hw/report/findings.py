@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from adaqat_hw.report.builds import folding_note
+from adaqat_hw.report.builds import cycles_per_frame, folding_note, same_pace
 from adaqat_hw.report.content import ESTIMATE, SYNTH, fits, over
 from adaqat_hw.report.json_out import frames_per_second
 from adaqat_hw.report.model import FLOAT, PlanReport, RunReport
@@ -81,6 +81,9 @@ def _area(run: RunReport, main: PlanReport) -> str:
     less = ratio(other.build.total(SYNTH, "lut") if other and other.build else None, lut)
     if other is not None and less is not None:
         text += f"; {other.variant} takes {times(less)} the LUTs"
+        if not same_pace((other.build, build)):
+            own, others = cycles_per_frame(build), cycles_per_frame(other.build)
+            text += f", at {count(others)} cycles per frame instead of {count(own)}"
     if fits(main) is False:
         text += f". IT DOES NOT FIT THE BOARD: {', '.join(over(main))}"
     return f"{text}."

@@ -17,6 +17,7 @@ from adaqat_hw.report import (
     write_report,
 )
 from adaqat_hw.report.builds import describe, read_build, setting
+from adaqat_hw.report.cards import cards
 from adaqat_hw.report.content import plans_table
 from adaqat_hw.report.findings import findings
 from adaqat_hw.schema import ThroughputRequest
@@ -184,6 +185,9 @@ def test_plans_at_different_throughput_are_said_to_be_so_everywhere(maker, tmp_p
     assert f"WARNING: {PACE}" in console.file.getvalue()
     page = write_report([maker.run.root], tmp_path / "out")[0].read_text(encoding="utf-8")
     assert f"<p class='alarm'>{PACE}</p>" in page
+    area = next(line for line in findings(run) if "takes" in line and "the LUTs" in line)
+    assert area.endswith("the LUTs, at 9,216 cycles per frame instead of 1,028.")
+    assert all("takes" not in card.beside for card in cards(run))
     table = plans_table(run)
     heads = [column.head for column in table.columns]
     assert heads[heads.index("LUT") + 1] == "cycles / frame"
