@@ -45,6 +45,10 @@ class StageFailed(AdaqatHwError):
         super().__init__(f"{stage} failed: {reason}{where}")
 
 
+class OtherVersion(ConfigError):
+    """A record that another release wrote, whose fields mean something else."""
+
+
 class UnsupportedNetwork(ConfigError):
     """A network that the hardware flow cannot build; lists every offending layer."""
 

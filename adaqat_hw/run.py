@@ -52,10 +52,10 @@ class RunDirectory:
         """Folder of one exported network."""
         return self.root / "export" / variant
 
-    def build(self, variant: str, request: BuildRequest) -> Path:
+    def build(self, request: BuildRequest) -> Path:
         """Folder of one build; its name carries the request's digest."""
         clock = f"{request.clock_ns:g}ns"
-        name = f"{variant}-{request.board}-{clock}-{request.goal}-{request.digest()}"
+        name = f"{request.variant}-{request.board}-{clock}-{request.goal}-{request.digest()}"
         return self.root / "build" / name
 
     @property

@@ -103,6 +103,6 @@ def _window_faults(state: FlowState) -> list[str]:
         if op == "VVAU" and instance.get_nodeattr("SIMD") > 1 and not whole:
             faults.append(
                 f"SIMD of {node.name!r} is {instance.get_nodeattr('SIMD')!r}; above 1 it needs "
-                "the window at once, which target_fps chooses where PE alone is too slow."
+                "the window at once, which only FINN's own folding chooses."
             )
     return faults

@@ -73,7 +73,7 @@ def choose_all(state: FlowState) -> None:
         if op not in WEIGHTED_OPS:
             continue
         layer = state.layer_of.get(node.name) or node.name
-        asked = request.impl_per_layer.get(layer, request.impl)
+        asked = request.implementation(layer)
         weights, acts = instance.get_input_datatype(1), instance.get_input_datatype(0)
         limit = _lut_refusal(weights, acts)
         refusal = _dsp_refusal(model, node, instance, request.dsp_block) if op == "MVAU" else None

@@ -189,11 +189,6 @@ def _fold(state: FlowState) -> None:
     folding.unfold(state)
     if state.request.target_fps is not None:
         _finn_step("step_target_fps_parallelization")(state)
-    elif state.request.folding is None:
-        state.remark(
-            "Neither target_fps nor folding was given: every node has PE = SIMD = 1, the "
-            "smallest and slowest accelerator."
-        )
     folding.apply_folding(state)
 
 

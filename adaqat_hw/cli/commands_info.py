@@ -35,23 +35,23 @@ def cost(
         inner, outer = parse_bits(bits), parse_bits(ends)
     except ValueError as exc:
         raise ConfigError(f"{exc}.") from exc
-    made = (
+    widths = (
         BitWidthPlan.read(plan)
         if plan
         else uniform_plan_for(
             spec, inner[0], inner[1], end_weight_bits=outer[0], end_act_bits=outer[1]
         )
     )
-    counted, compression = bitops(spec, made), weight_compression(spec, made)
+    counted, compression = bitops(spec, widths), weight_compression(spec, widths)
     if as_json:
         rows = [
             {
                 "layer": layer.name,
                 "macs": layer.macs,
                 "weights": layer.weights,
-                "weight_bits": made.layer(layer.name).weight_bits,
-                "act_bits": made.layer(layer.name).act_bits,
-                "second_act_bits": made.layer(layer.name).second_act_bits,
+                "weight_bits": widths.layer(layer.name).weight_bits,
+                "act_bits": widths.layer(layer.name).act_bits,
+                "second_act_bits": widths.layer(layer.name).second_act_bits,
                 "bitops": counted.per_layer[layer.name],
             }
             for layer in spec.layers
@@ -75,7 +75,7 @@ def cost(
             layer.name,
             f"{layer.macs:,}",
             f"{layer.weights:,}",
-            _bits(made.layer(layer.name)),
+            _bits(widths.layer(layer.name)),
             f"{counted.per_layer[layer.name]:,}",
         ]
         for layer in spec.layers
@@ -116,11 +116,11 @@ def plan(
     from adaqat_hw.run import RunDirectory
 
     path = RunDirectory(source).train(variant) / "plan.json" if source.is_dir() else source
-    made = BitWidthPlan.read(path)
+    widths = BitWidthPlan.read(path)
     if as_json:
-        print_json(made.model_dump(mode="json"))
+        print_json(widths.model_dump(mode="json"))
     else:
-        out.print(format_plan(made), highlight=False)
+        out.print(format_plan(widths), highlight=False)
 
 
 def boards(as_json: AsJson = False) -> None:
@@ -145,11 +145,9 @@ def boards(as_json: AsJson = False) -> None:
 
 def doctor(as_json: AsJson = False) -> None:
     """Say what is installed, which version, what is missing and what to do about it."""
-    found = checks()
+    rows = checks()
     if as_json:
-        print_json(
-            {"ok": all(c.ok for c in found if c.required), "checks": [vars(c) for c in found]}
-        )
+        print_json({"ok": all(c.ok for c in rows if c.required), "checks": [vars(c) for c in rows]})
     else:
         marks = {True: "[green]ok[/]", False: "[red]missing[/]"}
         cells = [
@@ -157,13 +155,13 @@ def doctor(as_json: AsJson = False) -> None:
                 marks[c.ok] if c.ok or c.required else "[yellow]absent[/]",
                 *(c.name, c.version or "-", c.needed_for),
             ]
-            for c in found
+            for c in rows
         ]
         out.print(table("", ["", "what", "version", "needed for"], cells))
-        for c in found:
+        for c in rows:
             if not c.ok:
                 out.print(f"{c.name}: {c.remedy}", markup=False, highlight=False)
-    if not all(c.ok for c in found if c.required):
+    if not all(c.ok for c in rows if c.required):
         raise typer.Exit(3)
 
 
@@ -186,8 +184,8 @@ def env_create(
         return
     progress.start(f"FINN environment {target}")
     try:
-        made = create(target, lambda text: progress.note(str(text)))
-        progress.done(", ".join(f"{k} {v}" for k, v in sorted(_main(made.versions).items())))
+        environment = create(target, lambda text: progress.note(str(text)))
+        progress.done(", ".join(f"{k} {v}" for k, v in sorted(_main(environment.versions).items())))
     finally:
         progress.stop()
 
@@ -197,12 +195,14 @@ def env_status(as_json: AsJson = False) -> None:
     """Say whether the FINN environment is there and whole."""
     from adaqat_hw.compile.finn_env import status
 
-    found = status(tools.finn_environment())
+    environment = status(tools.finn_environment())
     if as_json:
-        print_json({"path": str(tools.finn_environment()), "ok": found.ok, **vars(found)})
+        print_json(
+            {"path": str(tools.finn_environment()), "ok": environment.ok, **vars(environment)}
+        )
     else:
-        out.print(f"{tools.finn_environment()}: {'ok' if found.ok else found.remedy}")
-    if not found.ok:
+        out.print(f"{tools.finn_environment()}: {'ok' if environment.ok else environment.remedy}")
+    if not environment.ok:
         raise typer.Exit(3)
 
 

@@ -30,12 +30,12 @@ def print_json(value: Any) -> None:
 
 def table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
     """Return a plain table; cells may hold rich markup."""
-    made = Table(title=title, title_justify="left", header_style="bold")
+    grid = Table(title=title, title_justify="left", header_style="bold")
     for column in columns:
-        made.add_column(column, no_wrap=True)
+        grid.add_column(column, no_wrap=True)
     for row in rows:
-        made.add_row(*row)
-    return made
+        grid.add_row(*row)
+    return grid
 
 
 class Progress:

@@ -71,9 +71,9 @@ def _program(name: str, find: Callable[[], Path], stage: str) -> Check:
 def _finn() -> Check:
     from adaqat_hw.compile.finn_env import status
 
-    found = status(tools.finn_environment())
-    version = found.versions.get("finn-plus")
-    return Check("FINN environment", found.ok, version, "build", found.remedy or "")
+    environment = status(tools.finn_environment())
+    version = environment.versions.get("finn-plus")
+    return Check("FINN environment", environment.ok, version, "build", environment.remedy or "")
 
 
 def _ecp5() -> list[Check]:
@@ -81,8 +81,8 @@ def _ecp5() -> list[Check]:
     from adaqat_hw.rtl import ecp5
 
     wheel = tools.package_version(ecp5.PACKAGE)
-    found = {"nextpnr-ecp5": ecp5.nextpnr, "ecppack": ecp5.ecppack}
-    return [_ecp5_program(name, find, wheel) for name, find in found.items()]
+    programs = {"nextpnr-ecp5": ecp5.nextpnr, "ecppack": ecp5.ecppack}
+    return [_ecp5_program(name, find, wheel) for name, find in programs.items()]
 
 
 def _ecp5_program(name: str, find: Callable[[], Path], wheel: str | None) -> Check:
@@ -112,8 +112,8 @@ def _engine() -> Check:
         image = docker_env.find_image()
     except ToolNotFound as exc:
         return Check(name, False, version, stage, str(exc), False)
-    told = f"{version or program.name}, image {image.reference}"
-    return Check(name, True, told, stage, "", False)
+    version_text = f"{version or program.name}, image {image.reference}"
+    return Check(name, True, version_text, stage, "", False)
 
 
 def _vivado() -> Check:
@@ -126,8 +126,8 @@ def _vivado() -> Check:
         path = local_vivado()
     except ToolNotFound as exc:
         return Check("Vivado", False, None, stage, str(exc), False)
-    told = tools.program_version(path, "-version")
-    version = version_in(told or "")
+    answer = tools.program_version(path, "-version")
+    version = version_in(answer or "")
     if version is None:
         remedy = f"{str(path)!r} does not tell its version; check the installation"
     elif version not in VERSIONS:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adaqat_hw.cli.console import Progress
 from adaqat_hw.errors import ConfigError, StageFailed
@@ -15,6 +16,7 @@ from adaqat_hw.schema import (
     BitWidthPlan,
     Board,
     BuildConfig,
+    BuildRequest,
     QonnxArtifact,
     RunConfig,
     TrainResult,
@@ -22,7 +24,9 @@ from adaqat_hw.schema import (
     parse_bits,
     sha256_file,
 )
-from adaqat_hw.schema.folding import FoldingTarget
+
+if TYPE_CHECKING:
+    from adaqat_hw.compile import BuildStage
 
 
 def variants(config: RunConfig) -> list[str]:
@@ -173,34 +177,84 @@ def _number(value: float | None) -> str:
     return "not measured" if value is None else f"{value:.3g}"
 
 
+@dataclass(frozen=True)
+class BuildJob:
+    """A build that is folded and ready to run."""
+
+    request: BuildRequest
+    board: Board
+    config: BuildConfig
+    run: RunDirectory
+
+    @property
+    def folder(self) -> Path:
+        """The build's folder."""
+        return self.run.build(self.request)
+
+
 def ensure_build(
-    run: RunDirectory,
-    variant: str,
-    board: Board,
-    config: BuildConfig,
-    progress: Progress,
-    target: FoldingTarget | None = None,
+    run: RunDirectory, variant: str, board: Board, config: BuildConfig, progress: Progress
 ) -> Path:
-    """Build one exported variant for a board, folded to a target; return the build's folder."""
-    from adaqat_hw.compile import build_stages, request_from_artifact
+    """Build one exported variant for a board as ``config`` asks; return the build's folder."""
+    return run_build(fold_export(run, variant, board, config, progress), progress)
+
+
+def fold_export(
+    run: RunDirectory, variant: str, board: Board, config: BuildConfig, progress: Progress
+) -> BuildJob:
+    """Return the build of an exported variant, folded as ``config`` asks."""
+    from adaqat_hw.compile import request_from_artifact
 
     artifact = QonnxArtifact.read(run.export(variant) / "artifact.json")
-    request = request_from_artifact(run.export(variant), artifact, board, config)
-    if target is not None:
-        from adaqat_hw.cli.folding import fold_request
+    request = request_from_artifact(run.export(variant), artifact, variant, board, config)
+    return fold(request, board, config, run, progress)
 
-        request = fold_request(request, board, config, target, run, variant, progress)
-    folder = run.build(variant, request)
-    run_build(folder, variant, build_stages(request, board, config, folder, variant), progress)
-    run.note("build", variant=variant, folder=folder.name)
+
+def fold(
+    request: BuildRequest,
+    board: Board,
+    config: BuildConfig,
+    run: RunDirectory,
+    progress: Progress,
+) -> BuildJob:
+    """Return the build of a request, folded as it asks."""
+    from adaqat_hw.compile import fold_request
+
+    name = _label(request)
+
+    def say(text: str) -> None:
+        progress.start(f"fold {name}")
+        progress.done(text)
+
+    def run_stages(folder: Path, stages: Iterable[BuildStage]) -> None:
+        _run_stages(folder, stages, name, progress)
+
+    folded = fold_request(request, board, config, run, run_stages, say)
+    return BuildJob(folded, board, config, run)
+
+
+def run_build(job: BuildJob, progress: Progress) -> Path:
+    """Run the stages of a build, each unless up to date; return the build's folder."""
+    from adaqat_hw.compile import build_stages
+
+    request, folder = job.request, job.folder
+    stages = build_stages(request, job.board, job.config, folder, request.variant)
+    _run_stages(folder, stages, _label(request), progress)
+    job.run.note("build", variant=request.variant, folder=folder.name)
     return folder
 
 
-def run_build(folder: Path, variant: str, stages: Any, progress: Progress) -> None:
-    """Run the build's stages in order, each unless up to date."""
+def _label(request: BuildRequest) -> str:
+    """Return what the progress lines call a build: its variant, or the file's name."""
+    from adaqat_hw.compile import FOREIGN
+
+    return request.network if request.variant == FOREIGN else request.variant
+
+
+def _run_stages(folder: Path, stages: Iterable[BuildStage], name: str, progress: Progress) -> None:
     with stage_lock(folder):
         for stage in stages:
-            title = f"{stage.name} {variant}"
+            title = f"{stage.name} {name}"
             if stage.is_done():
                 progress.skip(title)
                 continue

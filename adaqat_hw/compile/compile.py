@@ -59,6 +59,8 @@ def compile_design(
         f"{len(graph.nodes)} hardware nodes, {len(impls)} MVAUs ({counts}), FINN estimates "
         f"{graph.cycles_estimated} cycles per frame"
     )
+    if (sentence := request.folding_sentence(graph.cycles_estimated)) is not None:
+        text += f". {sentence}"
     return text, list(dict.fromkeys(files))
 
 

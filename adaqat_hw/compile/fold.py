@@ -38,21 +38,6 @@ _WEIGHTED = ("MVAU", "VVAU")
 _BACKEND = {"dsp": "rtl", "lut": "hls"}  # of FINN's node that stands for an MVAU
 
 
-def unfolded(request: BuildRequest) -> BuildRequest:
-    """Return the request of the estimate that a folding is searched from: 1 everywhere."""
-    return request.model_copy(update={"goal": "estimate", "target_fps": None, "folding": {}})
-
-
-def folded(request: BuildRequest, record: FoldingRecord) -> BuildRequest:
-    """Return ``request`` with the folding of ``record``."""
-    chosen = {
-        "target_fps": None,
-        "folding": record.folding,
-        "impl_per_layer": {**request.impl_per_layer, **record.impl_per_layer},
-    }
-    return request.model_copy(update=chosen)
-
-
 def fold_build(
     folder: Path, request: BuildRequest, board: Board, target: FoldingTarget
 ) -> FoldingRecord:
@@ -72,13 +57,13 @@ def narrow_weights(
     graph: HardwareGraph, arrays: Mapping[str, NDArray[np.int64]]
 ) -> dict[str, bool]:
     """Tell for every MVAU whether its weights leave out the most negative value."""
-    found = {}
+    narrow = {}
     for node in graph.nodes:
         bits = node.attributes.get("weight_bits")
         if node.op == "MVAU" and isinstance(bits, int):
             lowest = int(arrays[node.parameters["weights"]].min())
-            found[node.name] = lowest > -(2 ** (bits - 1))
-    return found
+            narrow[node.name] = lowest > -(2 ** (bits - 1))
+    return narrow
 
 
 def fold_graph(
@@ -95,8 +80,8 @@ def fold_graph(
         fifo_depth=request.fifo_depth,
     )  # fmt: skip
     search = FoldSearch(graph, board, target, problem, request.clock_ns)
-    found = search.for_fps(target.fps) if target.fps is not None else search.for_board()
-    return _record(search, found, model)
+    folding = search.for_fps(target.fps) if target.fps is not None else search.for_board()
+    return _record(search, folding, model)
 
 
 def implementations(graph: HardwareGraph, request: BuildRequest) -> dict[str, tuple[MvauImpl, ...]]:
@@ -112,7 +97,7 @@ def implementations(graph: HardwareGraph, request: BuildRequest) -> dict[str, tu
             continue
         if node.impl is None:
             raise ConfigError(f"{node.op} {node.name!r} has no implementation; build it again.")
-        asked = request.impl_per_layer.get(node.layer or "", request.impl)
+        asked = request.implementation(node.layer or "")
         # A request chooses by layer: a node that has none, or shares it, stays as it is.
         if asked != "auto" or node.layer is None or layers.count(node.layer) > 1:
             allowed[node.name] = (node.impl,)
@@ -156,21 +141,21 @@ def _counted_names(
     return names
 
 
-def _record(search: FoldSearch, found: Folding, model: HardwareCostModel) -> FoldingRecord:
+def _record(search: FoldSearch, folding: Folding, model: HardwareCostModel) -> FoldingRecord:
     graph, problem = search.graph, search.problem
-    picked = list(zip(graph.nodes, problem.nodes, found.choice, strict=True))
+    picked = list(zip(graph.nodes, problem.nodes, folding.choice, strict=True))
     impls = {node.name: options.candidates[k].impl for node, options, k in picked}
     names = mvau_names(graph, impls)
-    bottleneck = search.bottleneck(found)
-    _, streams = cost_of(problem, found.choice)
-    streams_error, error = _errors(problem, found)
+    bottleneck = search.bottleneck(folding)
+    _, streams = cost_of(problem, folding.choice)
+    streams_error, error = _errors(problem, folding)
     return FoldingRecord(
         network=graph.network,
         board=search.board.name,
         clock_ns=search.clock_ns,
         target=search.target,
-        interval=found.interval,
-        fps=search.fps(found.interval),
+        interval=folding.interval,
+        fps=search.fps(folding.interval),
         bottleneck=bottleneck.model_copy(update={"node": names[bottleneck.node]}),
         nodes=tuple(
             NodeFolding(
@@ -187,12 +172,12 @@ def _record(search: FoldSearch, found: Folding, model: HardwareCostModel) -> Fol
         ),
         streams=_resources(streams),
         streams_error=_resources(streams_error),
-        total=_resources(found.total),
+        total=_resources(folding.total),
         error=_resources(error),
         capacity=_resources(search.capacity),
         utilisation={
             name: float(part)
-            for name, part in zip(COUNTED, found.total / search.totals, strict=True)
+            for name, part in zip(COUNTED, folding.total / search.totals, strict=True)
         },
         folding={names[node.name]: options.candidates[k].folds for node, options, k in picked},
         impl_per_layer=_impl_per_layer(graph.nodes, impls),
@@ -219,18 +204,18 @@ def _impl_per_layer(
     }
 
 
-def _errors(problem: FoldProblem, found: Folding) -> tuple[Counts, Counts]:
+def _errors(problem: FoldProblem, folding: Folding) -> tuple[Counts, Counts]:
     """Return the half-width of the error bars of all streams and of the total.
 
     Nodes of one kind share a fit, so their errors are taken to go the same way and add up;
     kinds are independent of each other.
     """
     by_kind: dict[str, Any] = {}
-    for options, k in zip(problem.nodes, found.choice, strict=True):
+    for options, k in zip(problem.nodes, folding.choice, strict=True):
         kind = options.kinds[k]
         by_kind[kind] = by_kind.get(kind, 0.0) + options.errors[k]
     streams = sum(
-        (s.errors[pair(problem, s, found.choice)] for s in problem.streams),
+        (s.errors[pair(problem, s, folding.choice)] for s in problem.streams),
         np.zeros(len(COUNTED)),
     )
     squares = sum((value**2 for value in by_kind.values()), streams**2)

@@ -52,10 +52,10 @@ class FoldSearch:
 
     def for_board(self) -> Folding:
         """Return the fastest folding within the capacity; raise ConfigError when none fits."""
-        found = fastest(self.problem, self.weights, self.capacity)
-        if found is None:
+        folding = fastest(self.problem, self.weights, self.capacity)
+        if folding is None:
             raise ConfigError(self._too_small())
-        return found
+        return folding
 
     def for_fps(self, fps: int) -> Folding:
         """Return the cheapest folding of a frame rate; raise ConfigError with the nearest one."""
@@ -72,10 +72,10 @@ class FoldSearch:
                 f"{self.clock_ns:g} ns: {node_text(slowest[0])} takes {quickest:,} cycles at its "
                 f"most parallel folding, so {math.floor(self.fps(quickest)):,} is the fastest."
             )
-        found = cheapest(self.problem, allowed, self.weights, self.capacity)
-        if found is None:
+        folding = cheapest(self.problem, allowed, self.weights, self.capacity)
+        if folding is None:
             raise ConfigError(self._too_fast(fps, allowed))
-        return found
+        return folding
 
     def _too_fast(self, fps: int, allowed: int) -> str:
         over = cheapest(self.problem, allowed, self.weights, self.capacity, soft=True)
@@ -98,9 +98,9 @@ class FoldSearch:
             f"{round(fewest.total[0]):,}; take a larger board or fewer bits."
         )
 
-    def bottleneck(self, found: Folding) -> Bottleneck:
+    def bottleneck(self, folding: Folding) -> Bottleneck:
         """Name the slowest node, and say what stands in the way of the next faster folding."""
-        rows = list(zip(self.graph.nodes, self.problem.nodes, found.choice, strict=True))
+        rows = list(zip(self.graph.nodes, self.problem.nodes, folding.choice, strict=True))
         node, options, k = max(rows, key=lambda row: row[1].candidates[row[2]].cycles)
         chosen = options.candidates[k]
         where = f"{node_text(node)} at {folds_text(chosen.folds)}"
@@ -109,17 +109,17 @@ class FoldSearch:
             layer=node.layer,
             folds=chosen.folds,
             cycles=chosen.cycles,
-            reason=f"{where}: {self._obstacle(found)}",
+            reason=f"{where}: {self._obstacle(folding)}",
         )
 
-    def _obstacle(self, found: Folding) -> str:
-        quicker = [i for i in self.problem.intervals() if i < found.interval]
+    def _obstacle(self, folding: Folding) -> str:
+        quicker = [i for i in self.problem.intervals() if i < folding.interval]
         if not quicker:
-            return at_its_most(found.interval)
+            return at_its_most(folding.interval)
         if self.target.fps is not None:
             allowed = math.floor(1e9 / (self.target.fps * self.clock_ns) + 1e-9)
             return (
-                f"{found.interval:,} cycles per frame are enough, {self.target.fps:,} frames per "
+                f"{folding.interval:,} cycles per frame are enough, {self.target.fps:,} frames per "
                 f"second leave {allowed:,}"
             )
         over = cheapest(self.problem, quicker[-1], self.weights, self.capacity, soft=True)

@@ -1,8 +1,9 @@
 """Report stage: read what the other stages left on disk, and show it. Runs nothing, no torch."""
 
+from adaqat_hw.report.build_json import build_failure, build_summary
 from adaqat_hw.report.collect import collect
 from adaqat_hw.report.fits import fit_runs, verdict
-from adaqat_hw.report.json_out import build_summary, fit_json, to_json
+from adaqat_hw.report.json_out import fit_json, to_json
 from adaqat_hw.report.markdown import to_markdown
 from adaqat_hw.report.model import BuildReport, PlanReport, RunReport
 from adaqat_hw.report.terminal import render, render_build, render_fit
@@ -12,6 +13,7 @@ __all__ = [
     "BuildReport",
     "PlanReport",
     "RunReport",
+    "build_failure",
     "build_summary",
     "collect",
     "fit_json",

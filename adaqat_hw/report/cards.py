@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from adaqat_hw.report.builds import same_pace
 from adaqat_hw.report.content import SYNTH, over, used
 from adaqat_hw.report.findings import widest
 from adaqat_hw.report.json_out import frames_per_second
@@ -83,7 +84,7 @@ def _area(run: RunReport, main: PlanReport) -> Card | None:
         parts.append(f"{percent(share)} of {run.board.name}")
     other = widest(run)
     less = ratio(other.build.total(SYNTH, "lut") if other and other.build else None, lut)
-    if other is not None and less is not None:
+    if other is not None and less is not None and same_pace((other.build, main.build)):
         parts.append(f"{other.variant} takes {times(less)}")
     return Card("LUT", count(lut), ", ".join(parts), SYNTH, bad=bool(over(main)))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from adaqat_hw.cost import bitops, weight_compression
 from adaqat_hw.errors import ConfigError, ReportError
-from adaqat_hw.report.builds import choose, describe, read_build, setting
+from adaqat_hw.report.builds import choose, describe, pace_warning, read_builds, setting
 from adaqat_hw.report.history import history, width_paths
 from adaqat_hw.report.model import FLOAT, LEARNED, BuildReport, PlanReport, RunReport
 from adaqat_hw.report.records import newest, read_if_there, read_log
@@ -39,8 +39,8 @@ def collect(run: Path) -> RunReport:
             f"{str(run)!r} holds no training, export or build; give a run directory, such as "
             "runs/demo."
         )
-    known = sorted({path.name for path in (*trained, *exported)})
-    builds = [read_build(path, known) for path in built]
+    known = {path.name for path in (*trained, *exported)}
+    builds, unknown = read_builds(built)
     artifacts = {
         path.name: artifact
         for path in exported
@@ -57,8 +57,8 @@ def collect(run: Path) -> RunReport:
         path=run,
         config=config,
         plans=plans,
-        side_builds=side,
-        missing=tuple(_missing(plans)),
+        side_builds=(*side, *unknown),
+        missing=(*_missing(plans), *(f"{b.build.folder}: {b.reason}" for b in unknown)),
         warnings=tuple(_warnings(plans)),
     )
 
@@ -169,7 +169,8 @@ def build_gaps(build: BuildReport) -> list[str]:
 
 
 def _warnings(plans: tuple[PlanReport, ...]) -> list[str]:
-    listed = []
+    pace = pace_warning({plan.variant: plan.build for plan in plans})
+    listed = [pace] if pace is not None else []
     built = [plan for plan in plans if plan.build is not None]
     reference = next((p.build for p in built if p.variant == LEARNED), None)
     for plan in plans:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from adaqat_hw.boards import utilisation
-from adaqat_hw.report.builds import describe
+from adaqat_hw.report.builds import cycles_at, describe
 from adaqat_hw.report.model import STAGES, PlanReport, RunReport
 from adaqat_hw.report.tables import Cell, Column, Table, figure, words
 from adaqat_hw.report.text import count, number, percent, ratio, short, times
@@ -44,11 +44,9 @@ def plans_table(run: RunReport) -> Table:
         Column("weights smaller", "inner layers"),
     )
     if run.hardware:
-        columns += tuple(Column(head, SYNTH) for head in SHOWN.values())
-        columns += (
-            Column("cycles / frame", "simulated"),
-            Column("board", SYNTH, numeric=False),
-        )
+        lut, *others = (Column(head, SYNTH) for head in SHOWN.values())
+        columns += (lut, Column("cycles / frame", "simulated"), *others)
+        columns += (Column("board", SYNTH, numeric=False),)
     else:
         columns += (
             Column("weights smaller", "all layers"),
@@ -71,11 +69,12 @@ def plans_table(run: RunReport) -> Table:
         if not run.hardware:
             rows.append((*cells, *_training_cells(plan, blank, top5)))
             continue
-        for name in SHOWN:
-            value = plan.build.total(SYNTH, name) if plan.build else None
-            cells.append(_or_dash(blank, figure(value, count, title=_share(plan, name))))
-        measured = free.cycles_per_frame if free else None
-        cells.append(_or_dash(blank, figure(measured, count)))
+        counts = [
+            figure(plan.build.total(SYNTH, n) if plan.build else None, count, title=_share(plan, n))
+            for n in SHOWN
+        ]
+        measured = figure(free.cycles_per_frame if free else None, count)
+        cells += [_or_dash(blank, cell) for cell in (counts[0], measured, *counts[1:])]
         cells.append(_or_dash(blank, fit_cell(plan)))
         rows.append(tuple(cells))
     main = run.main.build if run.main else None
@@ -338,7 +337,9 @@ def resources_table(run: RunReport) -> Table:
     columns = (
         Column("plan", numeric=False),
         Column("stage", numeric=False),
-        *(Column(head) for head in SHOWN.values()),
+        Column("LUT"),
+        Column("cycles / frame"),
+        *(Column(head) for name, head in SHOWN.items() if name != "lut"),
         Column("URAM"),
         Column("tool", numeric=False),
         Column("part", numeric=False),
@@ -348,19 +349,26 @@ def resources_table(run: RunReport) -> Table:
         extra = [s for s in (plan.build.resources if plan.build else {}) if s not in STAGES]
         for stage in (*STAGES, *extra):
             report = plan.build.resources.get(stage) if plan.build else None
+            counts = [
+                figure(getattr(report.total, name) if report else None, count)
+                for name in (*SHOWN, "uram")
+            ]
+            cycles = cycles_at(plan.build, stage) if report else None
             rows.append(
                 (
                     words(plan.variant),
                     words(stage),
-                    *(
-                        figure(getattr(report.total, name) if report else None, count)
-                        for name in (*SHOWN, "uram")
-                    ),
+                    counts[0],
+                    figure(cycles, count),
+                    *counts[1:],
                     words(f"{report.tool} {report.tool_version}" if report else None),
                     words(report.part if report else None),
                 )
             )
-    note = "Each row is one tool's count at one stage; rows of different stages do not compare."
+    note = (
+        "Each row is one tool's count at one stage; rows of different stages do not compare. "
+        "Cycles are FINN's beside its estimate, simulated beside every other."
+    )
     return Table("resources", "Resources per stage", columns, tuple(rows), note)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from adaqat_hw.report.builds import cycles_per_frame, folding_note, same_pace
 from adaqat_hw.report.content import ESTIMATE, SYNTH, fits, over
 from adaqat_hw.report.json_out import frames_per_second
 from adaqat_hw.report.model import FLOAT, PlanReport, RunReport
@@ -16,7 +17,12 @@ def findings(run: RunReport) -> list[str]:
         known = full is not None and full.accuracy is not None
         return [f"Full precision reaches {percent(full.accuracy, 2)}."] if full and known else []
     said = [_accuracy(run, main), _work(run, main), main.budget.sentence if main.budget else ""]
-    said += [_area(run, main), _timing(main), routed(main), implemented(main), _check(main)]
+    said += [
+        _area(run, main),
+        _timing(main),
+        (folding_note(main.build) or "") if main.build else "",
+    ]
+    said += [routed(main), implemented(main), _check(main)]
     return [sentence for sentence in said if sentence]
 
 
@@ -75,6 +81,9 @@ def _area(run: RunReport, main: PlanReport) -> str:
     less = ratio(other.build.total(SYNTH, "lut") if other and other.build else None, lut)
     if other is not None and less is not None:
         text += f"; {other.variant} takes {times(less)} the LUTs"
+        if not same_pace((other.build, build)):
+            own, others = cycles_per_frame(build), cycles_per_frame(other.build)
+            text += f", at {count(others)} cycles per frame instead of {count(own)}"
     if fits(main) is False:
         text += f". IT DOES NOT FIT THE BOARD: {', '.join(over(main))}"
     return f"{text}."

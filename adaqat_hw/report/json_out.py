@@ -4,24 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from adaqat_hw.report.builds import describe, read_build
-from adaqat_hw.report.collect import build_gaps
+from adaqat_hw.report.builds import cycles_at, describe, folding_note
 from adaqat_hw.report.content import SHOWN, fits, over, used
 from adaqat_hw.report.fits import FitReport, fit_runs, verdict
-from adaqat_hw.report.folding_table import folding_json
-from adaqat_hw.report.model import (
-    FLOAT,
-    STAGES,
-    BuildReport,
-    PlanReport,
-    RunReport,
-)
+from adaqat_hw.report.model import FLOAT, STAGES, BuildReport, PlanReport, RunReport
+from adaqat_hw.report.overview import runs_pace_warning
 from adaqat_hw.schema import Stage
 
-_NAMES = (*SHOWN, "uram")
+NAMES = (*SHOWN, "uram")
 
 
 def to_json(reports: Sequence[RunReport]) -> dict[str, Any]:
@@ -32,7 +24,12 @@ def to_json(reports: Sequence[RunReport]) -> dict[str, Any]:
     fitted = fit_json(reports)
     if len(reports) == 1:
         return {**run_json(reports[0]), "fits": fitted}
-    return {"runs": [run_json(report) for report in reports], "fits": fitted}
+    pace = runs_pace_warning(reports)
+    return {
+        "runs": [run_json(report) for report in reports],
+        "fits": fitted,
+        "warnings": [pace] if pace is not None else [],
+    }
 
 
 def run_json(run: RunReport) -> dict[str, Any]:
@@ -56,7 +53,7 @@ def run_json(run: RunReport) -> dict[str, Any]:
         "fifo": fifo_json(main.build if main else None),
         "plans": [_plan_json(plan) for plan in run.plans],
         "resources": [
-            _resources(plan, stage)
+            resources_json(plan, stage)
             for plan in run.quantized
             for stage in dict.fromkeys((*STAGES, *(plan.build.resources if plan.build else ())))
         ],
@@ -69,7 +66,7 @@ def run_json(run: RunReport) -> dict[str, Any]:
         "missing": list(run.missing),
         "warnings": list(run.warnings),
     }
-    made: dict[str, Any] = _finite(body)
+    made: dict[str, Any] = finite(body)
     return made
 
 
@@ -130,12 +127,16 @@ def verify_json(plan: PlanReport | None) -> dict[str, Any]:
 
 
 def throughput_json(build: BuildReport | None) -> dict[str, Any]:
-    """Return cycles, and frames per second at the clock that was asked for."""
+    """Return what was asked for, cycles, and frames per second at the clock asked for."""
     graph = build.graph if build else None
     free = build.free_pass if build else None
     clock = build.request.clock_ns if build and build.request else None
     measured = free.cycles_per_frame if free else None
+    request = build.request if build else None
     return {
+        "asked": request.throughput.model_dump(mode="json") if request else None,
+        "folded_by": request.folded_by if request else None,
+        "note": folding_note(build) if build else None,
         "cycles_per_frame_estimated": graph.cycles_estimated if graph else None,
         "cycles_per_frame_measured": measured,
         "latency_cycles": free.latency_cycles if free else None,
@@ -185,7 +186,7 @@ def vivado_json(plan: PlanReport) -> dict[str, Any] | None:
     shares = used(plan, "vivado_impl")
     return {
         **made.model_dump(mode="json", exclude={"record", "schema_version"}),
-        "utilisation": {name: shares[name] for name in _NAMES} if shares else None,
+        "utilisation": {name: shares[name] for name in NAMES} if shares else None,
         "over": over(plan, "vivado_impl") if shares else None,
         "fits_board": fits(plan, "vivado_impl"),
     }
@@ -204,15 +205,16 @@ def _plan_json(plan: PlanReport) -> dict[str, Any]:
         "verify": verify_json(plan),
         "throughput": throughput_json(plan.build),
         "fifo": fifo_json(plan.build),
-        "build": _build_json(plan.build),
-        "utilisation": {name: shares[name] for name in _NAMES} if shares else None,
+        "build": build_json(plan.build),
+        "utilisation": {name: shares[name] for name in NAMES} if shares else None,
         "over": over(plan) if shares else None,
         "fits_board": fits(plan),
         "vivado": vivado_json(plan),
     }
 
 
-def _build_json(build: BuildReport | None) -> dict[str, Any] | None:
+def build_json(build: BuildReport | None) -> dict[str, Any] | None:
+    """Return how a build was asked for and how it ended."""
     if build is None:
         return None
     result = build.result
@@ -228,22 +230,24 @@ def _build_json(build: BuildReport | None) -> dict[str, Any] | None:
     }
 
 
-def _resources(plan: PlanReport, stage: Stage) -> dict[str, Any]:
+def resources_json(plan: PlanReport, stage: Stage) -> dict[str, Any]:
+    """Return a plan's resources at one stage; nulls where there is no report."""
     report = plan.build.resources.get(stage) if plan.build else None
     request = plan.build.request if plan.build else None
-    head = {"plan": plan.variant, "stage": stage}
+    cycles = cycles_at(plan.build, stage) if report is not None else None
+    head = {"plan": plan.variant, "stage": stage, "cycles_per_frame": cycles}
     if report is None:
         kept = ("layers", "layer_sum", "total_is_sum", "slack_ns", "fmax_mhz", "unmatched")
-        empty = dict.fromkeys((*_NAMES, *kept, "tool", "source"))
+        empty = dict.fromkeys((*NAMES, *kept, "tool", "source"))
         return {**head, "part": request.part if request else None, **empty}
     return {
         **head,
         "part": report.part,
-        **{name: getattr(report.total, name) for name in _NAMES},
+        **{name: getattr(report.total, name) for name in NAMES},
         "layers": [
             {
                 "layer": row.layer,
-                **{name: getattr(row.resources, name) for name in _NAMES},
+                **{name: getattr(row.resources, name) for name in NAMES},
                 "nodes": list(row.nodes),
             }
             for row in report.layers
@@ -280,7 +284,7 @@ def tool_versions(run: RunReport) -> dict[str, list[str]]:
 def fit_json(reports: Sequence[RunReport], fitted: FitReport | None = None) -> dict[str, Any]:
     """Return points, fits with their quality, and what they are worth in words."""
     made = fitted or fit_runs(reports)
-    body: dict[str, Any] = _finite(
+    body: dict[str, Any] = finite(
         {
             "stage": "yosys_synth",
             "points": [
@@ -313,43 +317,12 @@ def fit_json(reports: Sequence[RunReport], fitted: FitReport | None = None) -> d
     return body
 
 
-def build_summary(folder: Path) -> dict[str, Any]:
-    """Return what one build folder holds as one JSON object.
-
-    Raises:
-        ReportError: a record in it is damaged.
-    """
-    build = read_build(folder)
-    plan = PlanReport(variant=build.variant, build=build)
-    shares = used(plan)
-    body = {
-        "name": build.variant,
-        "build": _build_json(build),
-        "verify": verify_json(plan),
-        "throughput": throughput_json(build),
-        "fifo": fifo_json(build),
-        "folding": folding_json(folder),
-        "resources": [
-            _resources(plan, stage) for stage in dict.fromkeys((*STAGES, *build.resources))
-        ],
-        "bitstream": build.bitstream.model_dump(mode="json") if build.bitstream else None,
-        "vivado": vivado_json(plan),
-        "board": build.board.model_dump(mode="json") if build.board else None,
-        "utilisation": {name: shares[name] for name in _NAMES} if shares else None,
-        "over": over(plan) if shares else None,
-        "fits_board": fits(plan),
-        "missing": build_gaps(build),
-    }
-    made: dict[str, Any] = _finite(body)
-    return made
-
-
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """Replace what JSON cannot say (NaN, infinity) by null."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return value

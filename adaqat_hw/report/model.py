@@ -58,6 +58,11 @@ class BuildReport:
             return "finn_estimate" in self.resources
         return self.simulation is not None and "yosys_synth" in self.resources
 
+    @property
+    def estimate_only(self) -> bool:
+        """Whether no RTL was asked for."""
+        return self.request is not None and self.request.goal == "estimate"
+
     def total(self, stage: Stage, name: str) -> int | None:
         """Return the whole design's count of resource ``name`` at ``stage``."""
         report = self.resources.get(stage)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from adaqat_hw.report.builds import pace_warning
 from adaqat_hw.report.content import SYNTH, fit_cell, plan_label
 from adaqat_hw.report.model import FLOAT, RunReport
 from adaqat_hw.report.tables import Column, Table, figure, words
@@ -21,8 +22,8 @@ def runs_table(reports: Sequence[RunReport]) -> Table:
         Column("BitOPs", "per frame"),
         Column("weights smaller", "inner layers"),
         Column("LUT", SYNTH),
-        Column("DSP", SYNTH),
         Column("cycles / frame", "simulated"),
+        Column("DSP", SYNTH),
         Column("board", SYNTH, numeric=False),
     )
     rows = []
@@ -41,9 +42,14 @@ def runs_table(reports: Sequence[RunReport]) -> Table:
                 figure(main.bitops.total if main and main.bitops else None, short),
                 figure(compression.inner if compression else None, times),
                 figure(build.total(SYNTH, "lut") if build else None, count),
-                figure(build.total(SYNTH, "dsp") if build else None, count),
                 figure(free.cycles_per_frame if free else None, count),
+                figure(build.total(SYNTH, "dsp") if build else None, count),
                 fit_cell(main) if main else words(None),
             )
         )
-    return Table("runs", "Runs compared", columns, tuple(rows))
+    return Table("runs", "Runs compared", columns, tuple(rows), runs_pace_warning(reports) or "")
+
+
+def runs_pace_warning(reports: Sequence[RunReport]) -> str | None:
+    """Say that the main plans of several runs run at different throughput, None if they do not."""
+    return pace_warning({run.name: run.main.build for run in reports if run.main is not None})

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from adaqat_hw.report.builds import describe, read_build
+from adaqat_hw.report.builds import describe, folding_note, read_build
 from adaqat_hw.report.collect import build_gaps
 from adaqat_hw.report.content import (
     board_table,
@@ -27,7 +27,7 @@ from adaqat_hw.report.fit_tables import fits_table
 from adaqat_hw.report.fits import FitReport, fit_runs, verdict
 from adaqat_hw.report.folding_table import folding_table, read_folding
 from adaqat_hw.report.model import PlanReport, RunReport
-from adaqat_hw.report.overview import runs_table
+from adaqat_hw.report.overview import runs_pace_warning, runs_table
 from adaqat_hw.report.tables import Cell, Table
 from adaqat_hw.report.text import MISSING, MISSING_IN_WORDS, clean
 
@@ -37,7 +37,11 @@ _BRIEF = ("lut", "dsp")
 
 def render(reports: Sequence[RunReport]) -> Group:
     """Return the report of one or several runs for a rich console."""
-    parts: list[RenderableType] = [_rich(runs_table(reports))] if len(reports) > 1 else []
+    parts: list[RenderableType] = []
+    if len(reports) > 1:
+        parts.append(_rich(runs_table(reports)))
+        if (pace := runs_pace_warning(reports)) is not None:
+            parts.append(Text(f"WARNING: {clean(pace)}", style="bold red"))
     for run in reports:
         parts += _run(run)
     if any(run.hardware for run in reports):
@@ -69,6 +73,8 @@ def render_build(folder: Path) -> Group:
         _rich(simulation_table(plan)),
         *(Text(clean(line)) for line in (routed(plan), implemented(plan)) if line),
     ]
+    note = folding_note(build)
+    parts += [Text(clean(note), style="yellow")] if note is not None else []
     folding = read_folding(folder)
     parts += [_rich(folding_table(folding))] if folding is not None else []
     parts += [Text(f"missing: {clean(gap)}", style="yellow") for gap in build_gaps(build)]

@@ -24,6 +24,7 @@ from adaqat_hw.schema.build import (
 )
 from adaqat_hw.schema.config import (
     GOLDEN_FRAMES,
+    THROUGHPUT_KEYS,
     BuildConfig,
     CompareConfig,
     DataConfig,
@@ -56,11 +57,19 @@ from adaqat_hw.schema.resources import (
     add_resources,
 )
 from adaqat_hw.schema.simulation import SimulationPass, SimulationResult
+from adaqat_hw.schema.throughput import (
+    DEFAULT_FILL,
+    FoldedBy,
+    ThroughputKind,
+    ThroughputRequest,
+)
 from adaqat_hw.schema.training import BudgetResult, TrainResult
 
 __all__ = [
+    "DEFAULT_FILL",
     "GOLDEN_FRAMES",
     "RESOURCE_NAMES",
+    "THROUGHPUT_KEYS",
     "VIVADO_GOALS",
     "AdaqatConfig",
     "BitWidthPlan",
@@ -78,6 +87,7 @@ __all__ = [
     "Env",
     "FifoDepth",
     "FifoSizing",
+    "FoldedBy",
     "FreezeConfig",
     "Goal",
     "HardwareGraph",
@@ -108,6 +118,8 @@ __all__ = [
     "Stage",
     "StepRecord",
     "Stream",
+    "ThroughputKind",
+    "ThroughputRequest",
     "Timing",
     "TrainConfig",
     "TrainResult",

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from adaqat_hw.errors import ConfigError
+from adaqat_hw.errors import ConfigError, OtherVersion
 
 
 class Record(BaseModel):
@@ -64,7 +64,7 @@ class Record(BaseModel):
         if kind != cls.__name__:
             raise ConfigError(f"{source!r} holds a {kind!r} record, not a {cls.__name__!r}.")
         if version != cls.schema_version:
-            raise ConfigError(
+            raise OtherVersion(
                 f"{source!r} has {cls.__name__} version {version!r}; this release reads version "
                 f"{cls.schema_version}: run the stage again."
             )
@@ -75,12 +75,18 @@ class Record(BaseModel):
 
 
 def first_fault(exc: ValidationError) -> str:
-    """Put the faults of a pydantic error into one sentence each, the first three."""
+    """Put the faults of a pydantic error into one sentence each, the first three.
+
+    A fault between the keys of a table names their values itself; the table is not printed.
+    """
     parts = []
     for err in exc.errors()[:3]:
-        where = ".".join(str(x) for x in err["loc"]) or "record"
+        where = ".".join(str(x) for x in err["loc"])
         message = str(err["msg"]).removeprefix("Value error, ").rstrip(".")
-        parts.append(f"{where} = {err.get('input')!r}: {message}")
+        if err["type"] == "value_error" and isinstance(err.get("input"), dict):
+            parts.append(f"{where}: {message}" if where else message)
+        else:
+            parts.append(f"{where or 'record'} = {err.get('input')!r}: {message}")
     return "; ".join(parts) + "."
 
 

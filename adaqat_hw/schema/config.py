@@ -15,10 +15,15 @@ from adaqat_hw.schema.adaqat import AdaqatConfig, refuse_moved_keys
 from adaqat_hw.schema.build import Env, Goal
 from adaqat_hw.schema.hardware import ImplChoice
 from adaqat_hw.schema.plan import parse_bits
+from adaqat_hw.schema.throughput import DEFAULT_FILL, ThroughputRequest
 
 EndMode = Literal["fixed", "learned"]
 # Real frames that the flow keeps with their golden outputs (flows/golden.py).
 GOLDEN_FRAMES = 128
+# Keys of [build] that each ask for a throughput; at most one of them is given.
+THROUGHPUT_KEYS = ("fps", "fit", "folding", "unfolded")
+# Keys that were renamed: where they were, and what they are now.
+_RENAMED = {("build", "target_fps"): ("fps", "the cheapest folding of so many frames per second")}
 
 
 class NetworkConfig(Record):
@@ -124,7 +129,12 @@ class CompareConfig(Record):
 class BuildConfig(Record):
     """The accelerator: board, clock, throughput and how each MVAU is built.
 
-    ``target_fps`` in frames per second at ``clock_ns``; None folds fully (PE = SIMD = 1).
+    At most one of the four throughputs: ``fps``, the cheapest folding of at least so many frames
+    per second at ``clock_ns``; ``fit``, the fastest folding; ``folding``, PE and SIMD by hardware
+    node name; ``unfolded``, PE = SIMD = 1. None of them is PE = SIMD = 1 as well, and the build
+    says so. ``fill`` is the share of the board that ``fps`` (1 by default) or ``fit`` (0.7) may
+    take.
+
     ``frames`` real test frames are simulated without stalls, ``stall_frames`` of each
     kind with each stall pattern. ``size_fifos`` finds FIFO depths by simulation; without it
     all are ``fifo_depth`` deep. ``synthesize_whole`` synthesizes the whole design as one beside
@@ -135,7 +145,11 @@ class BuildConfig(Record):
     clock_ns: float | None = Field(default=None, gt=0)
     goal: Goal = "rtl"
     env: Env = "local"
-    target_fps: int | None = Field(default=None, gt=0)
+    fps: int | None = Field(default=None, gt=0)
+    fit: bool = False
+    fill: float | None = Field(default=None, gt=0, le=1)
+    folding: dict[str, dict[str, int]] = {}
+    unfolded: bool = False
     impl: ImplChoice = "auto"
     impl_per_layer: dict[str, ImplChoice] = {}
     fifo_depth: int = Field(default=2, ge=2)
@@ -144,6 +158,30 @@ class BuildConfig(Record):
     stall_frames: int = Field(default=20, ge=0, le=GOLDEN_FRAMES)
     synthesize: bool = True
     synthesize_whole: bool | None = None
+
+    @model_validator(mode="after")
+    def _one_throughput(self) -> Self:
+        asked = [name for name in THROUGHPUT_KEYS if getattr(self, name)]
+        if len(asked) > 1:
+            raise ValueError(
+                f"{' and '.join(asked)} are {len(asked)} throughputs; give one of them"
+            )
+        if self.fill is not None and asked not in (["fps"], ["fit"]):
+            raise ValueError(
+                f"fill {self.fill!r} says how much of the board fps or fit may take; give one"
+            )
+        return self
+
+    @property
+    def throughput(self) -> ThroughputRequest:
+        """What is asked of the throughput."""
+        if self.fps is not None:
+            return ThroughputRequest(kind="fps", fps=self.fps, fill=self.fill or 1.0)
+        if self.fit:
+            return ThroughputRequest(kind="fit", fill=self.fill or DEFAULT_FILL)
+        if self.folding:
+            return ThroughputRequest(kind="folding")
+        return ThroughputRequest(kind="unfolded" if self.unfolded else "default")
 
 
 class RunConfig(Record):
@@ -210,6 +248,12 @@ def parse_config(body: dict[str, Any], source: str) -> RunConfig:
         for err in exc.errors():
             if err["type"] == "extra_forbidden":
                 where = ".".join(str(x) for x in err["loc"])
+                if err["loc"] in _RENAMED:
+                    name, meaning = _RENAMED[err["loc"]]
+                    raise ConfigError(
+                        f"{source}: {where!r} = {err['input']!r} is named {name!r} now: {meaning}, "
+                        "by measured costs."
+                    ) from exc
                 allowed = _allowed_keys(tuple(err["loc"][:-1]))
                 raise ConfigError(
                     f"{source}: unknown key {where!r}; allowed here: {', '.join(allowed)}."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 from pydantic import Field, model_validator
 
 from adaqat_hw.schema._base import Record
@@ -63,7 +65,7 @@ class FoldingRecord(Record):
     the predicted cost of those (FIFOs as shallow as the request's). ``total`` is the sum of
     both, ``error`` its half-width, ``capacity`` what the target allows. ``interval`` is the
     slowest node's cycles per frame. ``folding`` and ``impl_per_layer`` are what the build's
-    request gets.
+    request gets as ``folding`` and ``folded_impl``.
     """
 
     network: str
@@ -85,7 +87,7 @@ class FoldingRecord(Record):
     model: CostProvenance
 
     @model_validator(mode="after")
-    def _same_nodes(self) -> FoldingRecord:
+    def _same_nodes(self) -> Self:
         if [row.node for row in self.nodes] != list(self.folding):
             raise ValueError("nodes and folding must name the same nodes in the same order")
         return self

@@ -79,7 +79,7 @@ def write_build(folder: Path, clock_ns: float = 40.0) -> HardwareGraph:
     BOARD.write(folder / "board.json")
     BuildRequest(
         model="mlp.onnx", model_sha256="0" * 64, network="mlp", board=BOARD.name,
-        part=graph.part, dsp_block=BOARD.dsp_block, clock_ns=clock_ns, goal="rtl",
+        variant="qonnx", part=graph.part, dsp_block=BOARD.dsp_block, clock_ns=clock_ns, goal="rtl",
     ).write(folder / "request.json")  # fmt: skip
     free = SimulationPass(
         stalls=False, seed=None, kind="random", frames=3, mismatches=0, cycles=99,

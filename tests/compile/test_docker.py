@@ -29,7 +29,7 @@ DIGEST = "sha256:" + "ab" * 32
 def request_of(tmp_path, tiny_onnx):
     return BuildRequest(
         model=str(tiny_onnx), model_sha256=sha256_file(tiny_onnx), network="net", board="b",
-        part="p", dsp_block="DSP48E2", clock_ns=5.0, goal="estimate",
+        variant="qonnx", part="p", dsp_block="DSP48E2", clock_ns=5.0, goal="estimate",
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from adaqat_hw.compile.fifo_depths import sized_graph
 from adaqat_hw.compile.fifos import size_design
 from adaqat_hw.compile.simulate import simulate_design
 from adaqat_hw.errors import ConfigError, StageFailed, ToolNotFound
-from adaqat_hw.report.json_out import build_summary
+from adaqat_hw.report import build_summary
 from adaqat_hw.rtl.fifo_graph import fifo_nodes
 from adaqat_hw.rtl.integer_model import IntegerModel
 from adaqat_hw.schema import (

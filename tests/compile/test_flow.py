@@ -16,7 +16,7 @@ from adaqat_hw.schema import BuildRequest, BuildResult
 
 REQUEST = BuildRequest(
     model="/nowhere/net.onnx", model_sha256="0" * 64, network="net", board="b", part="p",
-    dsp_block="DSP48E2", clock_ns=5.0, goal="estimate",
+    variant="qonnx", dsp_block="DSP48E2", clock_ns=5.0, goal="estimate",
 )  # fmt: skip
 
 

@@ -279,6 +279,7 @@ def make_request(networks) -> Callable[..., BuildRequest]:
         np.savez(golden, inputs=frames, logits=logits, labels=logits.argmax(axis=1))
         facts: dict[str, Any] = {
             "model": str(path), "model_sha256": sha256_file(path), "network": name,
+            "variant": "qonnx",
             "board": "test", "part": "xczu3eg-sbva484-1-e", "dsp_block": "DSP48E2",
             "clock_ns": 5.0, "goal": "rtl", "golden": str(golden),
             "golden_sha256": sha256_file(golden),

@@ -35,6 +35,7 @@ from adaqat_hw.schema import (
     SoftwareEnds,
     StepRecord,
     Stream,
+    ThroughputRequest,
     TrainResult,
     add_resources,
 )
@@ -249,13 +250,18 @@ class Maker:
             "model": str(self.run.export(variant) / "model.onnx"),
             "model_sha256": self._sha(variant),
             "network": "demo-cnn",
+            "variant": variant,
             "layers": tuple(self.bits),
             "board": BOARD.name,
             "part": BOARD.part,
             "dsp_block": BOARD.dsp_block,
             "clock_ns": self.clock_ns,
             "goal": "rtl",
-            "target_fps": 100_000,
+            "throughput": ThroughputRequest(kind="fps", fps=100_000, fill=1.0),
+            "folding": {
+                f"MVAU_{i}": dict(zip(("PE", "SIMD"), FOLDING.get(name, (2, 4)), strict=True))
+                for i, name in enumerate(self.widths(variant))
+            },
             "impl": self.impl,
         }
         return BuildRequest(**(fields | changes))
@@ -268,11 +274,12 @@ class Maker:
         mismatches: int = 0,
         later: int = 0,
         unreported: tuple[str, ...] = (),
+        cycles: float = 1027.5,
         **changes,
     ) -> Path:
         """Write a build that got as far as ``upto``: compile, simulate or synth."""
         request = self.request(variant, **changes)
-        folder = self.run.build(variant, request)
+        folder = self.run.build(request)
         request.write(folder / "request.json")
         BOARD.write(folder / "board.json")
         self.graph(variant).write(folder / "hardware.json")
@@ -288,7 +295,7 @@ class Maker:
             folder / "resources-finn_estimate.json"
         )
         if upto in ("simulate", "synth"):
-            self.simulation(mismatches).write(folder / "simulation.json")
+            self.simulation(mismatches, cycles).write(folder / "simulation.json")
         if upto == "synth":
             self.resources(variant, "yosys_synth", unreported).write(
                 folder / "resources-yosys_synth.json"
@@ -297,7 +304,7 @@ class Maker:
 
     def refuse(self, variant: str) -> Path:
         request = self.request(variant)
-        folder = self.run.build(variant, request)
+        folder = self.run.build(request)
         request.write(folder / "request.json")
         BuildResult(
             request_digest=request.digest(),
@@ -409,7 +416,7 @@ class Maker:
             source_sha256="4" * 64,
         )
 
-    def simulation(self, mismatches: int = 0) -> SimulationResult:
+    def simulation(self, mismatches: int = 0, cycles: float = 1027.5) -> SimulationResult:
         def one(kind: str, stalls: bool, frames: int, wrong: int = 0) -> SimulationPass:
             return SimulationPass(
                 stalls=stalls,
@@ -419,7 +426,7 @@ class Maker:
                 mismatches=wrong,
                 cycles=1275 * frames,
                 latency_cycles=None if stalls else 3310,
-                cycles_per_frame=None if stalls else 1027.5,
+                cycles_per_frame=None if stalls else cycles,
             )
 
         return SimulationResult(

@@ -1,11 +1,28 @@
 from __future__ import annotations
 
+import io
 import json
 
 import pytest
+from rich.console import Console
 
 from adaqat_hw.errors import ConfigError, ReportError
-from adaqat_hw.report import collect
+from adaqat_hw.report import (
+    build_summary,
+    collect,
+    render,
+    render_build,
+    to_json,
+    to_markdown,
+    write_report,
+)
+from adaqat_hw.report.builds import describe, read_build, setting
+from adaqat_hw.report.cards import cards
+from adaqat_hw.report.content import plans_table
+from adaqat_hw.report.findings import findings
+from adaqat_hw.schema import ThroughputRequest
+
+SLOW = ThroughputRequest(kind="fps", fps=10, fill=1.0)
 
 
 def test_plans_come_in_order_and_complete(full_run):
@@ -95,7 +112,7 @@ def test_other_plans_follow_the_learned_build_rather_than_the_clock(maker):
         maker.export(variant)
     maker.build("learned")
     same = maker.build("w4a4")
-    maker.build("w4a4", later=100, target_fps=10)
+    maker.build("w4a4", later=100, throughput=SLOW)
     run = collect(maker.run.root)
     assert run.plan("w4a4").build.folder == f"build/{same.name}"
     assert [side.reason for side in run.side_builds] == [
@@ -105,12 +122,164 @@ def test_other_plans_follow_the_learned_build_rather_than_the_clock(maker):
 
 
 def test_builds_that_do_not_compare_are_warned_about(maker):
-    for variant, changes in (("learned", {}), ("w4a4", {"target_fps": 10})):
+    for variant, changes in (("learned", {}), ("w4a4", {"throughput": SLOW})):
         maker.train(variant, 0.97)
         maker.export(variant)
         maker.build(variant, **changes)
-    (warning,) = collect(maker.run.root).warnings
-    assert warning.startswith("w4a4: built for pynq-z1, 10 ns, rtl, 10 frames/s asked")
+    assert collect(maker.run.root).warnings == (
+        "w4a4: built for pynq-z1, 10 ns, rtl, 10 frames/s asked, folded by measured costs, MVAU "
+        "lut; the learned plan for pynq-z1, 10 ns, rtl, 100,000 frames/s asked, folded by measured "
+        "costs, MVAU lut, so their resources do not compare.",
+    )
+
+
+FIT = ThroughputRequest(kind="fit", fill=0.7)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"folding": {"MVAU_0": {"PE": 8, "SIMD": 8}}}, "folding given by hand"),
+        ({"folding": None}, "no throughput asked (PE = SIMD = 1)"),
+    ],
+)
+def test_one_request_without_a_frame_rate_is_not_another(maker, changes, words):
+    """PE 1, SIMD 1 and PE 8, SIMD 8 read alike once."""
+    asked = {
+        "throughput": ThroughputRequest(kind="folding"),
+        "folding": {"MVAU_0": {"PE": 1, "SIMD": 1}},
+    }
+    if changes["folding"] is None:
+        changes = {**changes, "throughput": ThroughputRequest()}
+    builds = [read_build(maker.build("learned", **(asked | more))) for more in ({}, changes)]
+    assert setting(builds[0]) != setting(builds[1])
+    assert describe(builds[1]) == f"pynq-z1, 10 ns, rtl, {words}, MVAU lut"
+
+
+def test_implementations_that_the_folding_chose_do_not_make_another_setting(maker):
+    builds = [
+        read_build(maker.build(variant, folded_impl={"fc1": impl}))
+        for variant, impl in (("learned", "lut"), ("w8a8", "dsp"))
+    ]
+    assert setting(builds[0]) == setting(builds[1])
+
+
+PACE = (
+    "What is compared runs at different throughput (cycles per frame: learned 1,028, w4a4 9,216), "
+    "so its LUTs are not for equal work; build with one --fps for all."
+)
+
+
+def test_plans_at_different_throughput_are_said_to_be_so_everywhere(maker, tmp_path):
+    """Each is the fastest of its board: the same request, and no equal work."""
+    for variant, cycles in (("learned", 1027.5), ("w4a4", 9216.0)):
+        maker.train(variant, 0.97)
+        maker.export(variant)
+        maker.build(variant, throughput=FIT, cycles=cycles)
+    run = collect(maker.run.root)
+    assert run.warnings == (PACE,)
+    assert to_json([run])["warnings"] == [PACE]
+    assert PACE in to_markdown([run])
+    console = Console(file=io.StringIO(), width=400)
+    console.print(render([run]))
+    assert f"WARNING: {PACE}" in console.file.getvalue()
+    page = write_report([maker.run.root], tmp_path / "out")[0].read_text(encoding="utf-8")
+    assert f"<p class='alarm'>{PACE}</p>" in page
+    area = next(line for line in findings(run) if "takes" in line and "the LUTs" in line)
+    assert area.endswith("the LUTs, at 9,216 cycles per frame instead of 1,028.")
+    assert all("takes" not in card.beside for card in cards(run))
+    table = plans_table(run)
+    heads = [column.head for column in table.columns]
+    assert heads[heads.index("LUT") + 1] == "cycles / frame"
+    assert [row[heads.index("cycles / frame")].text for row in table.rows] == ["1,028", "9,216"]
+    rows = {(r["plan"], r["stage"]): r["cycles_per_frame"] for r in to_json([run])["resources"]}
+    assert rows["w4a4", "yosys_synth"] == 9216.0
+    assert rows["w4a4", "finn_estimate"] == 1000
+
+
+def test_runs_at_different_throughput_are_said_to_be_so(make_maker, tmp_path):
+    for name, cycles in (("a", 1027.5), ("b", 9216.0)):
+        maker = make_maker(tmp_path, name=name)
+        maker.train("learned", 0.97)
+        maker.export("learned")
+        maker.build("learned", cycles=cycles)
+    reports = [collect(tmp_path / name) for name in "ab"]
+    sentence = PACE.replace("learned", "a").replace("w4a4", "b")
+    assert to_json(reports)["warnings"] == [sentence]
+    assert sentence in to_markdown(reports)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"throughput": ThroughputRequest(), "folding": None},
+            "No throughput was asked for, so every PE and SIMD is 1, the slowest there is: 1,028 "
+            "cycles per frame, 97,324 frames/s at 10 ns; --fps N folds to a frame rate, --fit "
+            "pynq-z1 to the fastest that fits, --unfolded asks for this one.",
+        ),
+        (
+            {"target_fps": 100_000, "folding": None, "folding_note": "Nothing was measured."},
+            "FINN's own folding was driven to 100,000 frames/s, for measured costs cannot decide: "
+            "Nothing was measured.",
+        ),
+        ({"throughput": ThroughputRequest(kind="unfolded"), "folding": None}, None),
+        ({}, None),
+    ],
+)
+def test_a_folding_that_nobody_would_expect_is_said(maker, changes, sentence):
+    maker.train("learned", 0.97)
+    maker.export("learned")
+    folder = maker.build("learned", **changes)
+    run = collect(maker.run.root)
+    assert to_json([run])["throughput"]["note"] == sentence
+    assert build_summary(folder)["throughput"]["note"] == sentence
+    assert (sentence in findings(run)) is (sentence is not None)
+    console = Console(file=io.StringIO(), width=400)
+    console.print(render_build(folder))
+    assert sentence is None or sentence in console.file.getvalue()
+
+
+def test_an_estimate_speaks_for_a_plan_that_has_no_other_build(maker):
+    """Foldings are searched from estimates, which lie beside the builds."""
+    maker.train("learned", 0.97)
+    maker.export("learned")
+    unfolded = ThroughputRequest(kind="unfolded")
+    estimate = maker.build(
+        "learned", later=100, upto="compile", goal="estimate", throughput=unfolded, folding=None
+    )
+    assert collect(maker.run.root).main.build.folder == f"build/{estimate.name}"
+    wanted = maker.build("learned", upto="compile")
+    run = collect(maker.run.root)
+    assert run.main.build.folder == f"build/{wanted.name}"
+    assert [(s.build.folder, s.reason) for s in run.side_builds] == [
+        (f"build/{estimate.name}", "built for estimates only")
+    ]
+
+
+def test_a_build_of_another_release_is_named_and_left_out(maker):
+    maker.train("learned", 0.97)
+    maker.export("learned")
+    folder = maker.build("learned")
+    body = json.loads((folder / "request.json").read_text())
+    (folder / "request.json").write_text(json.dumps(body | {"schema_version": 1}))
+    run = collect(maker.run.root)
+    why = (
+        f"another release made it: {str(folder / 'request.json')!r} has BuildRequest version 1; "
+        "this release reads version 2: run the stage again."
+    )
+    assert run.main.build is None
+    assert f"build/{folder.name}: {why}" in run.missing
+    assert to_json([run])["builds_not_used"] == [{"build": f"build/{folder.name}", "reason": why}]
+
+
+def test_a_folder_without_a_request_is_named_and_left_out(maker):
+    maker.train("learned", 0.97)
+    folder = maker.build("learned")
+    (folder / "request.json").unlink()
+    run = collect(maker.run.root)
+    assert run.main.build is None
+    assert f"build/{folder.name}: it has no request.json: build again" in run.missing
 
 
 def test_a_build_of_an_older_export_is_not_used(maker):
@@ -130,12 +299,10 @@ def test_a_wrong_rtl_is_warned_about(maker):
     assert "3 simulated frames DIFFER" in collect(maker.run.root).warnings[0]
 
 
-def test_a_board_name_with_dashes_and_a_plan_variant(maker):
+def test_the_variant_is_the_requests_whatever_the_folder_is_called(maker):
     maker.train("learned", 0.97)
-    folder = maker.build("learned")
-    target = folder.with_name(folder.name.replace("learned", "plan-abc123"))
-    folder.rename(target)
-    assert collect(maker.run.root).plan("plan-abc123").build is not None
+    maker.build("learned").rename(maker.run.root / "build" / "kept-for-later")
+    assert collect(maker.run.root).plan("learned").build.folder == "build/kept-for-later"
 
 
 def test_a_folder_without_records_is_no_run(tmp_path):

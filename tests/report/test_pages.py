@@ -205,7 +205,7 @@ def test_incomplete_runs_render_everywhere(maker, tmp_path, state):
     for gap in run.missing:
         assert gap in shown(render([run]))
     if state == "unreported":
-        assert "| learned | yosys_synth | n/r | n/r | n/r | n/r |" in to_markdown([run])
+        assert "| learned | yosys_synth | n/r | 1,028 | n/r | n/r | n/r |" in to_markdown([run])
 
 
 def test_a_count_that_is_missing_is_not_0_in_a_sentence_or_a_card(maker, tmp_path):

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from adaqat_hw.errors import ConfigError
 from adaqat_hw.resources import configs_dir
-from adaqat_hw.schema import AdaqatConfig, RunConfig, load_config, parse_bits, parse_config
+from adaqat_hw.schema import (
+    AdaqatConfig,
+    RunConfig,
+    ThroughputRequest,
+    load_config,
+    parse_bits,
+    parse_config,
+)
 
 MINIMAL = 'name = "r"\n[network]\nname = "mlp"\n[data]\nname = "digits"\n'
 
@@ -70,7 +77,7 @@ TRAIN_KEYS = (
         ),
         (
             "adaqat.granularity='group'",
-            "adaqat = {'granularity': 'group'}: granularity 'group' with groups []: groups belong "
+            "adaqat: granularity 'group' with groups []: groups belong "
             "to granularity 'group', and it needs at least one.",
         ),
         (
@@ -95,16 +102,15 @@ TRAIN_KEYS = (
         ),
         (
             "adaqat.max_bits=3",
-            "adaqat = {'max_bits': 3}: initial_bits 8.0 must not exceed max_bits 3.",
+            "adaqat: initial_bits 8.0 must not exceed max_bits 3.",
         ),
         (
             "adaqat={max_bits=3, min_weight_bits=4}",
-            "adaqat = {'max_bits': 3, 'min_weight_bits': 4}: min_weight_bits 4 and min_act_bits 2 "
-            "must not exceed max_bits 3.",
+            "adaqat: min_weight_bits 4 and min_act_bits 2 must not exceed max_bits 3.",
         ),
         (
             "adaqat.budget={bitops=5.0, compression=6.0}",
-            "adaqat.budget = {'bitops': 5.0, 'compression': 6.0}: bitops = 5.0 and compression = "
+            "adaqat.budget: bitops = 5.0 and compression = "
             "6.0 exclude each other; give one of them.",
         ),
         (
@@ -205,6 +211,55 @@ def test_a_missing_or_broken_file_is_refused(tmp_path):
     assert str(caught.value) == (
         f"Configuration {str(broken)!r} is not valid TOML: Invalid value (at end of document)."
     )
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ("build.target_fps=100",),
+            "'build.target_fps' = 100 is named 'fps' now: the cheapest folding of so many frames "
+            "per second, by measured costs.",
+        ),
+        (
+            ("build.fps=100", "build.fit=true"),
+            "build: fps and fit are 2 throughputs; give one of them.",
+        ),
+        (
+            ("build.fps=100", "build.folding={a = {PE = 2}}", "build.unfolded=true"),
+            "build: fps and folding and unfolded are 3 throughputs; give one of them.",
+        ),
+        (
+            ("build.fill=0.5",),
+            "build: fill 0.5 says how much of the board fps or fit may take; give one.",
+        ),
+        (
+            ("build.fill=0.5", "build.unfolded=true"),
+            "build: fill 0.5 says how much of the board fps or fit may take; give one.",
+        ),
+        (("build.fps=0",), "build.fps = 0: Input should be greater than 0."),
+    ],
+)
+def test_a_throughput_is_asked_for_once(config_file, overrides, message):
+    with pytest.raises(ConfigError, match=f"^{re.escape(f'{config_file}: {message}')}$"):
+        load_config(config_file, ("build.board='pynq-z1'", *overrides))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "asked"),
+    [
+        ((), ThroughputRequest()),
+        (("build.fps=100",), ThroughputRequest(kind="fps", fps=100, fill=1.0)),
+        (("build.fps=100", "build.fill=0.5"), ThroughputRequest(kind="fps", fps=100, fill=0.5)),
+        (("build.fit=true",), ThroughputRequest(kind="fit", fill=0.7)),
+        (("build.folding={a = {PE = 2}}",), ThroughputRequest(kind="folding")),
+        (("build.unfolded=true",), ThroughputRequest(kind="unfolded")),
+    ],
+)
+def test_what_is_asked_of_the_throughput_is_one_record(config_file, overrides, asked):
+    build = load_config(config_file, ("build.board='pynq-z1'", *overrides)).build
+    assert build is not None
+    assert build.throughput == asked
 
 
 @given(st.integers(1, 32), st.integers(1, 32))

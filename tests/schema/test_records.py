@@ -14,6 +14,7 @@ from adaqat_hw.schema import (
     LayerBits,
     Resources,
     Stream,
+    ThroughputRequest,
     add_resources,
     write_atomic,
 )
@@ -32,6 +33,7 @@ def request(**changes: object) -> BuildRequest:
         "model": "/a/model.onnx",
         "model_sha256": "0" * 64,
         "network": "n",
+        "variant": "learned",
         "board": "pynq-z1",
         "part": "xc7z020clg400-1",
         "dsp_block": "DSP48E1",
@@ -116,12 +118,16 @@ def test_a_plan_refuses_two_widths_for_one_quantizer():
         BitWidthPlan(network="n", source="manual", layers=rows)
 
 
-def test_the_request_digest_ignores_paths_only():
+def test_the_request_digest_ignores_paths_and_notes_only():
     assert request().digest() == request(model="/elsewhere/model.onnx").digest()
+    assert request().digest() == request(folding_note="why").digest()
     changed = [
         {"model_sha256": "1" * 64},
         {"clock_ns": 5.0},
         {"goal": "estimate"},
+        {"variant": "w4a4"},
+        {"throughput": {"kind": "fps", "fps": 100, "fill": 1.0}},
+        {"folded_impl": {"a": "lut"}},
         {"target_fps": 100},
         {"impl": "dsp"},
         {"impl_per_layer": {"a": "lut"}},
@@ -129,6 +135,43 @@ def test_the_request_digest_ignores_paths_only():
     ]
     digests = {request().digest(), *(request(**change).digest() for change in changed)}
     assert len(digests) == len(changed) + 1
+
+
+FOLDED = {"MVAU_0": {"PE": 2}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "who"),
+    [
+        ({}, "nobody"),
+        ({"folding": {}}, "nobody"),
+        ({"target_fps": 9}, "finn"),
+        ({"folding": FOLDED, "throughput": {"kind": "folding"}}, "hand"),
+        ({"folding": FOLDED, "throughput": {"kind": "fit", "fill": 0.7}}, "cost_model"),
+    ],
+)
+def test_a_request_knows_who_folded_it(changes, who):
+    assert request(**changes).folded_by == who
+
+
+def test_an_implementation_that_was_asked_for_comes_before_one_that_the_folding_chose():
+    made = request(impl_per_layer={"a": "lut"}, folded_impl={"a": "dsp", "b": "dsp"})
+    assert [made.implementation(layer) for layer in "abc"] == ["lut", "dsp", "auto"]
+    assert request(impl="lut", folded_impl={"b": "dsp"}).implementation("b") == "lut"
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"kind": "fps"}, "kind 'fps' with fps None: they belong together"),
+        ({"kind": "fit", "fps": 9, "fill": 1}, "kind 'fit' with fps 9: they belong together"),
+        ({"kind": "fit"}, "kind 'fit' with fill None: they belong together"),
+        ({"fill": 0.5}, "kind 'default' with fill 0.5: they belong together"),
+    ],
+)
+def test_a_throughput_of_parts_that_contradict_each_other_is_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        ThroughputRequest(**fields)
 
 
 @given(st.lists(resources, min_size=1, max_size=5))
