@@ -9,7 +9,7 @@ import warnings
 
 from adaqat_hw.errors import AdaqatHwError
 
-INTERRUPTED = 130
+STOPPED = (129, 130, 143)  # by SIGHUP, SIGINT, SIGTERM
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> None:
         error(str(exc))
         sys.exit(exc.exit_code)
     except SystemExit as exc:  # typer ends an interrupted command this way, without a word
-        if exc.code == INTERRUPTED:
+        if exc.code in STOPPED:
             error("Stopped. The same command goes on where this one ended.")
         raise
     except BrokenPipeError:

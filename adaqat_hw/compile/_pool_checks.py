@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
 
-from adaqat_hw.compile._qonnx_graph import Graph, attributes_of, text_of
+from adaqat_hw.compile._tracing import named_elsewhere, scale_of
+from adaqat_hw.qonnx_graph import Node, QonnxGraph
 
 _SLICE = (
     "a slice has RTL only as every s-th pixel from the first on (a shortcut without parameters)"
@@ -14,9 +14,9 @@ _CHANNELS = "channels can be padded with zeros only behind such a slice"
 SOFTWARE = "it belongs into software; end the network with its logits"
 
 
-def check_max_pool(graph: Graph, node: onnx.NodeProto) -> list[str]:
+def check_max_pool(graph: QonnxGraph, node: Node) -> list[str]:
     """Two dimensions, no padding, no dilation."""
-    attributes = attributes_of(node)
+    attributes = node.attributes
     reasons = []
     if attributes.get("ceil_mode", 0):
         reasons.append("max pooling with ceil_mode has no RTL")
@@ -29,29 +29,29 @@ def check_max_pool(graph: Graph, node: onnx.NodeProto) -> list[str]:
     return reasons
 
 
-def check_global(graph: Graph, node: onnx.NodeProto) -> list[str]:
+def check_global(graph: QonnxGraph, node: Node) -> list[str]:
     """A mean over all pixels becomes a sum; its scale goes into what follows."""
-    attributes = attributes_of(node)
-    if node.op_type == "ReduceMean":
+    attributes = node.attributes
+    if node.op == "ReduceMean":
         axes = attributes.get("axes")
-        if len(node.input) > 1:
-            axes = graph.values.get(node.input[1])
+        if len(node.inputs) > 1:
+            axes = graph.values.get(node.inputs[1])
         found = None if axes is None else sorted(int(x) % 4 for x in np.asarray(axes).reshape(-1))
         if found != [2, 3] or attributes.get("keepdims", 1) != 1:
             return ["a mean over anything but all pixels has no RTL (axes 2 and 3, keepdims=1)"]
     return _needs_integers(graph, node)
 
 
-def check_average_pool(graph: Graph, node: onnx.NodeProto) -> list[str]:
+def check_average_pool(graph: QonnxGraph, node: Node) -> list[str]:
     """Over the whole image, or with a truncation of the sum behind it."""
-    attributes = attributes_of(node)
+    attributes = node.attributes
     kernel = list(attributes.get("kernel_shape", ()))
-    shape = graph.shape(node.input[0])
+    shape = graph.shape(node.inputs[0])
     if shape is not None and kernel == list(shape[2:]) and not any(attributes.get("pads", ())):
         return _needs_integers(graph, node)
-    after = graph.consumers.get(node.output[0], [])
-    scaled = graph.consumers.get(after[0].output[0], []) if len(after) == 1 else []
-    if not (len(scaled) == 1 and after[0].op_type == "Mul" and scaled[0].op_type == "Trunc"):
+    after = graph.consumers(node.outputs[0])
+    scaled = graph.consumers(after[0].outputs[0]) if len(after) == 1 else []
+    if not (len(scaled) == 1 and after[0].op == "Mul" and scaled[0].op == "Trunc"):
         return [
             "average pooling has RTL only over the whole image, or with a truncation (Trunc) "
             "right after it; use max pooling, a stride or global average pooling"
@@ -61,66 +61,66 @@ def check_average_pool(graph: Graph, node: onnx.NodeProto) -> list[str]:
     return _needs_integers(graph, node)
 
 
-def check_trunc(graph: Graph, node: onnx.NodeProto) -> list[str]:
+def check_trunc(graph: QonnxGraph, node: Node) -> list[str]:
     """After an average pool, where it becomes a shift."""
-    before = graph.source(node.input[0], ("Mul",))
-    if before is None or before.op_type != "AveragePool":
+    before = graph.source_of(node.inputs[0], ("Mul",))
+    if before is None or before.op != "AveragePool":
         return ["a truncation has RTL only after average pooling"]
-    rounding = text_of(attributes_of(node).get("rounding_mode", "FLOOR")).upper()
+    rounding = str(node.attributes.get("rounding_mode", "FLOOR")).upper()
     return [] if rounding == "FLOOR" else [f"it rounds by {rounding!r}; only 'FLOOR' is possible"]
 
 
-def check_slice(graph: Graph, node: onnx.NodeProto) -> list[str]:
+def check_slice(graph: QonnxGraph, node: Node) -> list[str]:
     """Every s-th pixel becomes a convolution with a matrix of zeros and ones."""
-    listed = [graph.values.get(name) for name in node.input[1:] if name]
+    listed = [graph.values.get(name) for name in node.inputs[1:] if name]
     if len(listed) < 3 or any(value is None for value in listed):
         return [_SLICE]
     starts, ends, axes, *steps = ([int(x) for x in np.asarray(v).reshape(-1)] for v in listed)
-    sizes = graph.shape(node.input[0])
+    sizes = graph.shape(node.inputs[0])
     for start, end, axis in zip(starts, ends, axes, strict=True):
         whole = end >= (sizes[axis] if sizes else np.iinfo(np.int32).max)
         if start != 0 or not whole or axis % 4 not in (2, 3):
             return [_SLICE]
     if steps and min(steps[0]) < 1:
         return [_SLICE]
-    if graph.source(node.input[0], ("Slice",)) is None:
+    if graph.source_of(node.inputs[0], ("Slice",)) is None:
         return [_SLICE]
     return [] if _follows_slice(graph, node) else _needs_integers(graph, node, "takes")
 
 
-def check_pad(graph: Graph, node: onnx.NodeProto) -> list[str]:
+def check_pad(graph: QonnxGraph, node: Node) -> list[str]:
     """Pixels may be padded; channels only in a shortcut without parameters, with zeros."""
-    pads = attributes_of(node).get("pads")
-    if len(node.input) > 1:
-        pads = graph.values.get(node.input[1])
+    pads = node.attributes.get("pads")
+    if len(node.inputs) > 1:
+        pads = graph.values.get(node.inputs[1])
     if pads is None:
         return ["its padding is computed at run time"]
     listed = [int(x) for x in np.asarray(pads).reshape(-1)]
     if len(listed) != 8 or not (any(listed[:2]) or any(listed[4:6])):
         return []
-    value = graph.values.get(node.input[2]) if len(node.input) > 2 and node.input[2] else None
+    value = graph.values.get(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else None
     plain = value is None or not np.any(value)
     only_channels = not any(listed[k] for k in (0, 2, 3, 4, 6, 7))
     return [] if _follows_slice(graph, node) and plain and only_channels else [_CHANNELS]
 
 
-def _follows_slice(graph: Graph, node: onnx.NodeProto) -> bool:
-    before = graph.source(node.input[0], ())
-    return before is not None and before.op_type == "Slice"
+def _follows_slice(graph: QonnxGraph, node: Node) -> bool:
+    before = graph.source_of(node.inputs[0], ())
+    return before is not None and before.op == "Slice"
 
 
-def check_top_k(graph: Graph, node: onnx.NodeProto) -> list[str]:
+def check_top_k(graph: QonnxGraph, node: Node) -> list[str]:
     """The index of the largest logit, as the network's output."""
-    count = graph.values.get(node.input[1]) if len(node.input) > 1 else None
+    count = graph.values.get(node.inputs[1]) if len(node.inputs) > 1 else None
     if count is None or int(np.asarray(count).reshape(-1)[0]) != 1:
         return ["only the index of the largest logit has RTL (TopK with k = 1); " + SOFTWARE]
-    if graph.consumers.get(node.output[0]) or graph.consumers.get(node.output[1]):
+    if any(graph.consumers(name) for name in node.outputs):
         return ["the index of the largest logit must be the network's output"]
     return []
 
 
-def _needs_integers(graph: Graph, node: onnx.NodeProto, verb: str = "averages") -> list[str]:
-    data = node.input[0]
-    if graph.scale(data) is not None or graph.blames(data):
+def _needs_integers(graph: QonnxGraph, node: Node, verb: str = "averages") -> list[str]:
+    data = node.inputs[0]
+    if scale_of(graph, data) is not None or named_elsewhere(graph, data):
         return []
     return [f"what it {verb} is not quantized; put a quantizer before it"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from adaqat_hw.schema import (
     SimulationResult,
     sha256_file,
 )
+from adaqat_hw.tools.content_cache import put_file
 
 BIT_FILE, REPORT_FILE, RECORD = "accelerator.bit", "nextpnr-report.json", "bitstream.json"
 RESOURCES = "resources-nextpnr_pnr.json"
@@ -101,8 +101,7 @@ def bitstream_design(
         note=note,
     )
     for path, name in ((made.path, BIT_FILE), (made.report, REPORT_FILE)):
-        shutil.copyfile(path, folder / f".{name}.tmp")
-        (folder / f".{name}.tmp").replace(folder / name)
+        put_file(path, folder / name)
     _record(design, made, board, frames, folder).write(folder / RECORD)
     _resources(made, graph, board, variant, folder).write(folder / RESOURCES)
     return _text(made, design, folder), [BIT_FILE, REPORT_FILE, RECORD, RESOURCES]

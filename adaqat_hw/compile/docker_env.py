@@ -15,7 +15,6 @@ import io
 import json
 import os
 import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +32,7 @@ from adaqat_hw.qonnx_file import external_files
 from adaqat_hw.resources import flows_dir, package_root
 from adaqat_hw.schema import BuildEnvironment, BuildRequest, Env
 from adaqat_hw.tools import FINN_PLUS_VERSION, find_program
+from adaqat_hw.tools.run_program import Ended, run_program
 
 IMAGE = f"adaqat-hw-vivado:finn-plus-{FINN_PLUS_VERSION}"
 LABEL = "adaqat-hw.finn-plus"
@@ -40,7 +40,7 @@ INSIDE = "/build"
 _FINN_PYTHON = "/opt/adaqat/finn/bin/python"
 _LICENCE_INSIDE = "/licence/xilinx.lic"
 _BUILD_HINT = "make it as docker/README.md says, or set ADAQAT_IMAGE"
-_ASK_S = 120
+_ASK_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -176,16 +176,16 @@ def find_image() -> Image:
         ToolNotFound: no Docker, no daemon, no such image, or one with another finn-plus.
     """
     reference = os.environ.get("ADAQAT_IMAGE") or IMAGE
-    done = _ask(["image", "inspect", reference])
-    if done.returncode != 0:
-        told = " ".join(done.stderr.split())
+    ended = _ask(["image", "inspect", reference])
+    if ended.status != 0:
+        told = " ".join(ended.stderr.split())
         if "daemon" in told and "No such image" not in told:
             raise ToolNotFound(
                 f"Docker does not answer ({told[:200]}); start it, or build with --env local."
             )
         raise ToolNotFound(f"There is no image {reference!r}; {_BUILD_HINT}.")
     try:
-        (body,) = json.loads(done.stdout)
+        (body,) = json.loads(ended.stdout)
         digest, labels = str(body["Id"]), dict(body["Config"]["Labels"] or {})
     except (ValueError, KeyError, TypeError) as exc:
         raise ToolNotFound(f"Docker says of image {reference!r} what cannot be read.") from exc
@@ -198,16 +198,15 @@ def find_image() -> Image:
     return Image(reference, digest)
 
 
-def _ask(arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    program = str(docker())
-    try:
-        return subprocess.run(
-            [program, *arguments], capture_output=True, text=True, timeout=_ASK_S, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as exc:
+def _ask(arguments: list[str]) -> Ended:
+    program = docker()
+    ended = run_program([program, *arguments], separate=True, limit_s=_ASK_S)
+    if ended.expired:
         raise ToolNotFound(
-            f"{program!r} does not answer ({exc}); start Docker, or build with --env local."
-        ) from exc
+            f"{str(program)!r} does not answer within {_ASK_S:g} s; start Docker, or build with "
+            "--env local."
+        )
+    return ended
 
 
 def _user() -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from adaqat_hw.errors import ConfigError, StageFailed, ToolNotFound
 from adaqat_hw.resources import flows_dir
 from adaqat_hw.schema import sha256_file, write_atomic
 from adaqat_hw.tools import FINN_PLUS_VERSION
+from adaqat_hw.tools.run_program import MEMORY_ADVICE, run_program
 
 MARKER, LOG_FILE, REQUIREMENTS = (
     "adaqat-finn-env.json",
@@ -27,6 +27,7 @@ _ASK_VERSIONS = (
     "import importlib.metadata, json; "
     "print(json.dumps({d.metadata['Name']: d.version for d in importlib.metadata.distributions()}))"
 )
+_ASK_S = 120.0
 _MAKE = "make it with 'adaqat-hw env create'"
 
 
@@ -139,20 +140,9 @@ def create(folder: Path, progress: Callable[[str], None]) -> EnvStatus:
 def _run(argv: list[str], log: Path, what: str) -> None:
     with log.open("a", encoding="utf-8") as handle:
         handle.write(f"=== {what}\n")
-        handle.flush()
-        try:
-            done = subprocess.run(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=handle,
-                stderr=subprocess.STDOUT,
-                env=_without_pythonpath(),
-                check=False,
-            )
-        except OSError as exc:
-            raise StageFailed("env create", f"{argv[0]!r} cannot be run ({exc})", log) from exc
-    if done.returncode != 0:
-        reason = _last_meaningful(log) or f"exit status {done.returncode}"
+    ended = run_program(argv, environment=_without_pythonpath(), log=log, append=True)
+    if ended.status != 0:
+        reason = MEMORY_ADVICE if ended.killed else _last_meaningful(log) or ended.words
         raise StageFailed("env create", f"{what}: {reason}", log)
 
 
@@ -171,15 +161,9 @@ def _last_meaningful(log: Path) -> str | None:
 
 def _installed(python: Path) -> dict[str, str] | None:
     try:
-        done = subprocess.run(
-            [str(python), "-I", "-c", _ASK_VERSIONS],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        rows = json.loads(done.stdout)
-    except (OSError, subprocess.TimeoutExpired, json.JSONDecodeError):
+        ask = [str(python), "-I", "-c", _ASK_VERSIONS]
+        rows = json.loads(run_program(ask, separate=True, limit_s=_ASK_S).stdout)
+    except (ToolNotFound, json.JSONDecodeError):
         return None
     return {_plain(str(name)): str(version) for name, version in rows.items()}
 

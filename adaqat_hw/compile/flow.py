@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from adaqat_hw.compile.environment import Environment, Local
-from adaqat_hw.compile.process import MEMORY_ADVICE, Ended, end_leftover, run_logged
 from adaqat_hw.errors import ConfigError, StageFailed, UnsupportedNetwork
 from adaqat_hw.schema import BuildRequest, BuildResult, HardwareGraph
+from adaqat_hw.tools.leftover import end_leftover
+from adaqat_hw.tools.run_program import MEMORY_ADVICE, Ended, run_program
 
 RESULT_FILE, LOG_FILE = "result.json", "flow.log"
 _STATUS_OF_EXIT = {0: "ok", 1: "failed", 2: "refused"}
@@ -59,17 +60,18 @@ def run_flow(
         if event is not None:
             progress(event)
 
-    ended = run_logged(
+    ended = run_program(
         command.argv,
-        cwd=folder,
-        env=command.env,
+        folder=folder,
+        environment=command.env,
         log=log,
+        separate=True,
         on_line=listen,
         limit_s=limit_s,
-        keep=folder,
+        mark=folder,
         on_stop=command.stop,
     )
-    if ended.stopped:
+    if ended.expired:
         raise StageFailed("build", f"FINN did not end within {limit_s:g} seconds", log)
     result = _read_result(folder, ended)
     if result.request_digest not in ("", request.digest()):

@@ -23,22 +23,21 @@ from adaqat_hw.compile._pool_checks import (
     check_top_k,
     check_trunc,
 )
-from adaqat_hw.compile._qonnx_graph import (
-    AFFINE,
-    MAC_OPS,
+from adaqat_hw.compile._tracing import (
     MOVES,
-    QUANT,
     SUPPORTED,
-    Graph,
-    attributes_of,
-    text_of,
+    named_elsewhere,
+    origin_of,
+    scale_of,
+    weight_shape,
 )
-from adaqat_hw.compile.constant_folding import fold_constants
 from adaqat_hw.errors import UnsupportedNetwork
 from adaqat_hw.qonnx_file import load_qonnx
+from adaqat_hw.qonnx_graph import AFFINE_OPS, MAC_OPS, QUANT_OPS, Node, QonnxGraph
 
 MAX_ACT_BITS = 8
 MAX_WEIGHT_BITS = 16
+_LARGEST = 2**20  # elements; larger weights are left to their node
 _DECLARED = re.compile(r"BIPOLAR|BINARY|TERNARY|U?INT[1-8]")
 _NO_ACTIVATION = "this activation function has no RTL; use ReLU with a quantizer after it"
 _REASONS = {
@@ -68,7 +67,7 @@ def require_buildable(path: Path) -> None:
         ConfigError: the file is missing, truncated or no ONNX model.
         UnsupportedNetwork: layers that nothing can build, all of them named.
     """
-    problems = find_problems(load_qonnx(path))
+    problems = find_problems(load_qonnx(path), str(path))
     if problems:
         listed = "\n".join(f"  - {problem}" for problem in problems)
         noun = "problem" if len(problems) == 1 else "problems"
@@ -77,28 +76,31 @@ def require_buildable(path: Path) -> None:
         )
 
 
-def find_problems(model: onnx.ModelProto) -> list[Problem]:
+def find_problems(model: onnx.ModelProto, source: str = "the network") -> list[Problem]:
     """List everything about a QONNX graph that nothing can build; empty when all is well.
 
-    It is judged as it is built, after constant folding; ``model`` stays as it is.
+    It is judged as it is built, after constant folding; ``model`` stays as it is, and ``source``
+    names it in errors.
+
+    Raises:
+        ConfigError: a node or tensor that cannot be read.
     """
-    model = fold_constants(model)
-    graph = Graph(model.graph)
+    graph = QonnxGraph(model, source).folded(_LARGEST)
     problems = _interface(graph)
-    for index, node in enumerate(model.graph.node):
-        check = _CHECKS.get(node.op_type, _check_operator)
+    for index, node in enumerate(graph.nodes):
+        check = _CHECKS.get(node.op, _check_operator)
         if not graph.is_constant(node):
             place = _place(node, index)
             problems += [Problem(place, reason) for reason in check(graph, node)]
-    return list(dict.fromkeys([*problems, *_names(model.graph)]))
+    return list(dict.fromkeys([*problems, *_names(graph)]))
 
 
-def _interface(graph: Graph) -> list[Problem]:
+def _interface(graph: QonnxGraph) -> list[Problem]:
     problems = []
     names = [x.name for x in graph.inputs]
     if len(names) != 1:
         problems.append(Problem("inputs", f"there are {len(names)} {names!r}; one is possible"))
-    outputs = [x.name for x in graph.proto.output]
+    outputs = list(graph.outputs)
     if len(outputs) != 1:
         problems.append(
             Problem("outputs", f"there are {len(outputs)} {outputs!r}; one is possible")
@@ -117,53 +119,53 @@ def _interface(graph: Graph) -> list[Problem]:
             problems.append(Problem(where, f"its shape {dims!r} has a batch; export with batch 1"))
         if len(graph.inputs) == 1 and (fault := _input_fault(graph, value.name)) is not None:
             problems.append(Problem(where, fault))
-    if not any(n.op_type in MAC_OPS for n in graph.proto.node):
+    if not any(n.op in MAC_OPS for n in graph.nodes):
         problems.append(Problem("network", "it has no convolution and no linear layer"))
     return problems
 
 
-def _input_fault(graph: Graph, tensor: str) -> str | None:
+def _input_fault(graph: QonnxGraph, tensor: str) -> str | None:
     """Return why the host cannot make integers of the input; it may scale and shift before."""
     if _is_declared(graph, tensor):
         return None
     while True:
-        readers = graph.consumers.get(tensor, [])
-        if len(readers) == 1 and (readers[0].op_type in MOVES or _is_host_work(graph, readers[0])):
-            tensor = readers[0].output[0]
+        readers = graph.consumers(tensor)
+        if len(readers) == 1 and (readers[0].op in MOVES or _is_host_work(graph, readers[0])):
+            tensor = readers[0].outputs[0]
             continue
         break
-    if len(readers) == 1 and readers[0].op_type in QUANT:
+    if len(readers) == 1 and readers[0].op in QUANT_OPS:
         return None
-    found = ", ".join(sorted({n.op_type for n in readers})) or "nothing"
+    found = ", ".join(sorted({n.op for n in readers})) or "nothing"
     return f"it goes into {found} instead of one quantizer; quantize the network's input"
 
 
-def _is_declared(graph: Graph, tensor: str) -> bool:
+def _is_declared(graph: QonnxGraph, tensor: str) -> bool:
     """Tell whether a tensor is an input that the file itself declares to be small integers."""
     return _DECLARED.fullmatch(graph.declared.get(tensor, "")) is not None
 
 
-def _is_host_work(graph: Graph, node: onnx.NodeProto) -> bool:
+def _is_host_work(graph: QonnxGraph, node: Node) -> bool:
     affine = graph.affine(node)
     if affine is None or affine[1] is None or not np.all(np.isfinite(affine[1])):
         return False
-    return node.op_type in ("Add", "Sub") or not np.any(affine[1] == 0)
+    return node.op in ("Add", "Sub") or not np.any(affine[1] == 0)
 
 
-def _check_operator(graph: Graph, node: onnx.NodeProto) -> list[str]:
-    if node.op_type in SUPPORTED:
+def _check_operator(graph: QonnxGraph, node: Node) -> list[str]:
+    if node.op in SUPPORTED:
         return []
-    return [_REASONS.get(node.op_type, f"the operator {node.op_type!r} has no RTL")]
+    return [_REASONS.get(node.op, f"the operator {node.op!r} has no RTL")]
 
 
-def _check_elementwise(graph: Graph, node: onnx.NodeProto) -> list[str]:
-    if any(name in graph.constant for name in node.input):
+def _check_elementwise(graph: QonnxGraph, node: Node) -> list[str]:
+    if any(name in graph.constant for name in node.inputs):
         return []
-    if node.op_type != "Add":
-        return [f"{node.op_type} of two tensors has no RTL"]
-    if any(graph.blames(name) for name in node.input):
+    if node.op != "Add":
+        return [f"{node.op} of two tensors has no RTL"]
+    if any(named_elsewhere(graph, name) for name in node.inputs):
         return []
-    left, right = (graph.scale(name) for name in node.input)
+    left, right = (scale_of(graph, name) for name in node.inputs)
     if left is None or right is None:
         return ["an addition needs a quantizer on both sides, the same for both"]
     if not np.array_equal(left, right):
@@ -174,13 +176,14 @@ def _check_elementwise(graph: Graph, node: onnx.NodeProto) -> list[str]:
     return []
 
 
-def _check_quant(graph: Graph, node: onnx.NodeProto) -> list[str]:
-    if len(node.input) != 4:
-        return [f"a quantizer has 4 inputs and this one {len(node.input)}"]
-    of_weights = node.input[0] in graph.constant
+def _check_quant(graph: QonnxGraph, node: Node) -> list[str]:
+    if len(node.inputs) != 4:
+        return [f"a quantizer has 4 inputs and this one {len(node.inputs)}"]
+    of_weights = node.inputs[0] in graph.constant
     what = "weights" if of_weights else "activations"
     reasons = []
-    scale, zero, bits = (graph.values.get(name) for name in node.input[1:4])
+    quant = graph.quantizer(node)
+    scale, zero, bits = quant.scale, quant.zero_point, quant.bits
     if scale is None or bits is None or zero is None:
         return ["its scale, zero point or width is computed at run time; freeze them for export"]
     if np.any(zero != 0):
@@ -195,61 +198,58 @@ def _check_quant(graph: Graph, node: onnx.NodeProto) -> list[str]:
         return [*reasons, f"its width is {width:g} bits; it must be a whole number of bits"]
     if width > limit:
         reasons.append(f"its {what} have {width:g} bits; at most {limit} are possible")
-    attributes = attributes_of(node)
-    if width == 1 and attributes.get("signed", 1):
+    if width == 1 and quant.signed:
         reasons.append(f"its {what} have 1 bit with a sign; use 2 bits or more")
-    rounding = attributes.get("rounding_mode", b"ROUND")
-    if not of_weights and rounding not in (b"ROUND", "ROUND"):
-        reasons.append(f"it rounds by {text_of(rounding)!r}; only 'ROUND' is possible")
+    if not of_weights and quant.rounding != "ROUND":
+        reasons.append(f"it rounds by {quant.rounding!r}; only 'ROUND' is possible")
     return reasons
 
 
-def _check_bipolar(graph: Graph, node: onnx.NodeProto) -> list[str]:
-    if len(node.input) != 2:
-        return [f"a quantizer to -1 and +1 has 2 inputs and this one {len(node.input)}"]
-    scale = graph.values.get(node.input[1])
+def _check_bipolar(graph: QonnxGraph, node: Node) -> list[str]:
+    if len(node.inputs) != 2:
+        return [f"a quantizer to -1 and +1 has 2 inputs and this one {len(node.inputs)}"]
+    scale = graph.quantizer(node).scale
     if scale is None:
         return ["its scale is computed at run time; freeze it for export"]
     if not np.all(np.isfinite(scale)) or np.any(scale <= 0):
         return [f"its scale is {_short(scale)}; it must be positive"]
-    if scale.size != 1 and node.input[0] not in graph.constant:
+    if scale.size != 1 and node.inputs[0] not in graph.constant:
         return [f"its activations have {scale.size} scales; one is possible"]
     return []
 
 
-def _check_softmax(graph: Graph, node: onnx.NodeProto) -> list[str]:
+def _check_softmax(graph: QonnxGraph, node: Node) -> list[str]:
     """At the end it is left to the host, which needs no other order of the classes."""
-    ends = {x.name for x in graph.proto.output}
-    if node.output[0] not in ends or graph.consumers.get(node.output[0]):
+    if node.outputs[0] not in graph.outputs or graph.consumers(node.outputs[0]):
         return [SOFTWARE]
-    return [] if attributes_of(node).get("axis", -1) in (1, -1) else [SOFTWARE]
+    return [] if node.attributes.get("axis", -1) in (1, -1) else [SOFTWARE]
 
 
-def _check_mac(graph: Graph, node: onnx.NodeProto) -> list[str]:
+def _check_mac(graph: QonnxGraph, node: Node) -> list[str]:
     reasons = []
-    data, weights = node.input[0], node.input[1]
+    data, weights = node.inputs[0], node.inputs[1]
     if weights not in graph.constant:
         return ["its weights are not constant"]
     if data in graph.constant:
         return ["its first input is constant; the weights must be the second"]
-    if not _is_quant(graph.source(weights, ("Transpose", "Reshape", "Identity"))):
+    if not _is_quant(graph.source_of(weights, ("Transpose", "Reshape", "Identity"))):
         reasons.append("its weights are not quantized")
-    origin, made, added = graph.origin(data)
+    origin, made, added = origin_of(graph, data)
     # What an unsupported operator puts out is that operator's problem, named there; so is a sum.
     summed = origin is not None and _is_sum(graph, origin)
     given = origin is None and (_is_declared(graph, made) or made in graph.constant)
-    if not _is_quant(origin) and not summed and not given and not graph.blames(made):
+    if not _is_quant(origin) and not summed and not given and not named_elsewhere(graph, made):
         reasons.append("its input is not quantized; put a quantizer before it")
-    attributes = attributes_of(node)
+    attributes = node.attributes
     if added and _is_padded(node):
         reasons.append(
             f"the constant that {added[0]!r} adds to its input cannot pass its padding; use no "
             "padding, or no addition between the quantizer and this convolution"
         )
-    if node.op_type == "Conv":
+    if node.op == "Conv":
         groups = int(attributes.get("group", 1))
         kernel = list(attributes.get("kernel_shape", ()))
-        shape = graph.weight_shape(weights)
+        shape = weight_shape(graph, weights)
         if groups != 1 and shape is not None and (shape[1] != 1 or shape[0] != groups):
             reasons.append(
                 f"a grouped convolution (groups={groups}, weights {shape!r}) has no RTL; use "
@@ -257,32 +257,32 @@ def _check_mac(graph: Graph, node: onnx.NodeProto) -> list[str]:
             )
         if len(kernel) not in (0, 2):
             reasons.append(f"a convolution with the kernel {kernel!r} has no RTL; use 2-D")
-    if node.op_type == "Gemm":
+    if node.op == "Gemm":
         odd = {k: attributes[k] for k in ("alpha", "beta") if attributes.get(k, 1.0) != 1.0}
         if odd or attributes.get("transA", 0):
             reasons.append("Gemm must have alpha = beta = 1 and transA = 0")
     return reasons
 
 
-def _is_padded(node: onnx.NodeProto) -> bool:
-    attributes = attributes_of(node)
-    named = text_of(attributes.get("auto_pad", "NOTSET"))
+def _is_padded(node: Node) -> bool:
+    attributes = node.attributes
+    named = str(attributes.get("auto_pad", "NOTSET"))
     return any(attributes.get("pads", ())) or named.startswith("SAME")
 
 
-def _check_relu(graph: Graph, node: onnx.NodeProto) -> list[str]:
-    readers = graph.consumers.get(node.output[0], [])
-    if readers and all(n.op_type in QUANT for n in readers):
+def _check_relu(graph: QonnxGraph, node: Node) -> list[str]:
+    readers = graph.consumers(node.outputs[0])
+    if readers and all(n.op in QUANT_OPS for n in readers):
         return []
     return ["no quantizer follows this ReLU directly; put one right after it"]
 
 
-_CHECKS: dict[str, Callable[[Graph, onnx.NodeProto], list[str]]] = {
+_CHECKS: dict[str, Callable[[QonnxGraph, Node], list[str]]] = {
     **dict.fromkeys(MAC_OPS, _check_mac),
-    **dict.fromkeys(QUANT, _check_quant),
+    **dict.fromkeys(QUANT_OPS, _check_quant),
     "BipolarQuant": _check_bipolar,
     "Softmax": _check_softmax,
-    **dict.fromkeys(AFFINE, _check_elementwise),
+    **dict.fromkeys(AFFINE_OPS, _check_elementwise),
     "Relu": _check_relu,
     "MaxPool": check_max_pool,
     "GlobalAveragePool": check_global,
@@ -295,10 +295,10 @@ _CHECKS: dict[str, Callable[[Graph, onnx.NodeProto], list[str]]] = {
 }
 
 
-def _names(graph: onnx.GraphProto) -> list[Problem]:
+def _names(graph: QonnxGraph) -> list[Problem]:
     """Layer names become rows of reports and comments in Verilog: plain text, each once."""
     problems = []
-    names = [n.name for n in graph.node if n.op_type in MAC_OPS and n.name]
+    names = [n.name for n in graph.nodes if n.op in MAC_OPS and n.name]
     for name in dict.fromkeys(names):
         if not _SAFE_NAME.fullmatch(name) or ".." in name:
             problems.append(
@@ -312,17 +312,17 @@ def _names(graph: onnx.GraphProto) -> list[Problem]:
     return problems
 
 
-def _place(node: onnx.NodeProto, index: int) -> str:
-    return f"{node.op_type} {node.name!r}" if node.name else f"{node.op_type} (node {index})"
+def _place(node: Node, index: int) -> str:
+    return f"{node.op} {node.name!r}" if node.name else f"{node.op} (node {index})"
 
 
-def _is_sum(graph: Graph, node: onnx.NodeProto) -> bool:
+def _is_sum(graph: QonnxGraph, node: Node) -> bool:
     """Tell whether an addition joins two tensors; it is checked as an addition."""
-    return node.op_type == "Add" and not any(name in graph.constant for name in node.input)
+    return node.op == "Add" and not any(name in graph.constant for name in node.inputs)
 
 
-def _is_quant(node: onnx.NodeProto | None) -> bool:
-    return node is not None and node.op_type in QUANT
+def _is_quant(node: Node | None) -> bool:
+    return node is not None and node.op in QUANT_OPS
 
 
 def _short(values: NDArray[Any]) -> str:

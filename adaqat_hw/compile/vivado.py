@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from adaqat_hw.compile.environment import Environment
-from adaqat_hw.compile.process import run_logged
 from adaqat_hw.compile.vivado_faults import cause
 from adaqat_hw.compile.vivado_scripts import STEP
 from adaqat_hw.errors import StageFailed, ToolNotFound
+from adaqat_hw.tools.run_program import run_program
 
 # What finn-plus 1.6.1 names (2022.2 and 2024.2) and what lies between.
 VERSIONS = ("2022.2", "2023.1", "2023.2", "2024.1", "2024.2")
@@ -39,13 +39,13 @@ def require_vivado(environment: Environment, folder: Path) -> str:
     work = work_folder(folder)
     command = environment.vivado(["-version"], folder, work)
     lines: list[str] = []
-    ended = run_logged(
-        command.argv, cwd=work, env=command.env, log=work / STDERR, on_line=lines.append,
-        limit_s=_ASK_S, on_stop=command.stop,
+    ended = run_program(
+        command.argv, folder=work, environment=command.env, log=work / STDERR, separate=True,
+        on_line=lines.append, limit_s=_ASK_S, on_stop=command.stop,
     )  # fmt: skip
-    (work / CONSOLE).write_text("".join(lines), encoding="utf-8")
-    version = version_in("".join(lines))
-    if ended.stopped or ended.status != 0 or version is None:
+    (work / CONSOLE).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    version = version_in("\n".join(lines))
+    if ended.expired or ended.status != 0 or version is None:
         told, _ = cause(work, ended.words, killed=ended.killed)
         last = (work / STDERR).read_text(encoding="utf-8", errors="replace").split("\n")[0].strip()
         raise ToolNotFound(
@@ -90,15 +90,15 @@ def run_script(
     with (work / CONSOLE).open("w", encoding="utf-8") as console:
 
         def listen(line: str) -> None:
-            console.write(line)
+            console.write(f"{line}\n")
             if line.startswith(STEP):
                 note(f"Vivado: {line.removeprefix(STEP).strip()}")
 
-        ended = run_logged(
-            command.argv, cwd=work, env=command.env, log=work / STDERR, on_line=listen,
-            limit_s=limit_s, keep=folder, on_stop=command.stop,
+        ended = run_program(
+            command.argv, folder=work, environment=command.env, log=work / STDERR, separate=True,
+            on_line=listen, limit_s=limit_s, mark=folder, on_stop=command.stop,
         )  # fmt: skip
-    if ended.stopped:
+    if ended.expired:
         raise StageFailed("vivado", f"it did not end within {limit_s:g} seconds", work / CONSOLE)
     finished = f"{STEP} done" in (work / CONSOLE).read_text(encoding="utf-8").splitlines()
     if ended.status != 0 or not finished:

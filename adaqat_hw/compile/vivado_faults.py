@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from adaqat_hw.compile.environment import LICENCE_VARIABLES
-from adaqat_hw.compile.process import MEMORY_ADVICE
 from adaqat_hw.compile.vivado_scripts import STEP
+from adaqat_hw.tools.run_program import MEMORY_ADVICE
 
 _ERROR = re.compile(r"^(?:ERROR|FATAL_ERROR): (?:\[([A-Za-z_]+ \d+-\d+)\] ?)?(.*)$", re.MULTILINE)
 # These only say that something before them failed.

@@ -4,29 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 
 from adaqat_hw.errors import ConfigError
 from adaqat_hw.qonnx_file import load_qonnx
+from adaqat_hw.qonnx_graph import MAC_OPS, Node, QonnxGraph
 
-MAC_OPS = ("Conv", "MatMul", "Gemm")
+_QUANT = ("Quant", "BipolarQuant")
 # Nodes that hand values on without mixing tensors; pooling keeps the quantizer it pools from.
-_PASS = {
+_PASS = (
     *("Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Pad"),
-    *(
-        "Slice",
-        "MaxPool",
-        "AveragePool",
-        "GlobalAveragePool",
-        "GlobalMaxPool",
-        "ReduceMean",
-        "Trunc",
-    ),
-}
+    *("Slice", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean"),
+    "Trunc",
+)
 
 
 @dataclass(frozen=True)
@@ -75,23 +67,22 @@ def read_bits(path: Path) -> tuple[NodeBits, ...]:
 
 def read_graph_bits(model: onnx.ModelProto, source: str) -> tuple[NodeBits, ...]:
     """As :func:`read_bits`, for a model in memory; ``source`` names it in errors."""
-    graph = _Graph(model, source)
-    return tuple(graph.node_bits(n) for n in model.graph.node if n.op_type in MAC_OPS)
+    graph = QonnxGraph(model, source)
+    return tuple(_node_bits(graph, node) for node in graph.nodes if node.op in MAC_OPS)
 
 
 def input_quant_of(model: onnx.ModelProto, source: str) -> QuantNode | None:
     """Return the quantizer that the graph's first input goes into, or None."""
-    graph = _Graph(model, source)
-    constants = {x.name for x in model.graph.initializer}
-    tensor = next(x.name for x in model.graph.input if x.name not in constants)
+    graph = QonnxGraph(model, source)
+    tensor = graph.inputs[0].name
     while True:
-        readers = [n for n in model.graph.node if tensor in n.input]
-        quants = [n for n in readers if n.op_type in ("Quant", "BipolarQuant")]
+        readers = graph.readers.get(tensor, [])
+        quants = [node for node in readers if node.op in _QUANT]
         if quants:
-            return graph.quant(quants[0])
-        if len(readers) != 1 or readers[0].op_type not in _PASS:
+            return _quant(graph, quants[0])
+        if len(readers) != 1 or readers[0].op not in _PASS:
             return None
-        tensor = readers[0].output[0]
+        tensor = readers[0].outputs[0]
 
 
 def join_bits(model: onnx.ModelProto, source: str) -> list[tuple[int, bool]]:
@@ -100,126 +91,102 @@ def join_bits(model: onnx.ModelProto, source: str) -> list[tuple[int, bool]]:
     Raises:
         ConfigError: the two addends of an add go through different quantizers.
     """
-    graph = _Graph(model, source)
-    found = []
-    for node in model.graph.node:
-        if node.op_type != "Add":
+    graph = QonnxGraph(model, source)
+    joins = []
+    for node in graph.nodes:
+        if node.op != "Add":
             continue
-        addends = [graph.producers.get(x) for x in node.input]
-        if any(a is None or a.op_type != "Quant" for a in addends):
+        addends = [graph.producer.get(name) for name in node.inputs]
+        if any(a is None or a.op != "Quant" for a in addends):
             continue
-        left, right = (graph.quant(a) for a in addends if a is not None)
+        left, right = (_quant(graph, a) for a in addends if a is not None)
         if (left.bits, left.signed, left.scale) != (right.bits, right.signed, right.scale):
             raise ConfigError(
                 f"The addends of {node.name!r} in {source!r} are quantized differently "
                 f"({left.bits} and {right.bits} bits, scales {left.scale[0]:.4g} and "
                 f"{right.scale[0]:.4g}); both must go through one quantizer."
             )
-        found.append((left.bits, left.signed))
-    return found
+        joins.append((left.bits, left.signed))
+    return joins
 
 
-class _Graph:
-    """Lookups in one graph."""
+def _node_bits(graph: QonnxGraph, node: Node) -> NodeBits:
+    first, second = node.inputs[0], node.inputs[1]
+    if node.op == "MatMul" and _constant_below(graph, first):
+        first, second = second, first
+    elif node.op == "MatMul" and not _constant_below(graph, second):
+        left, right = _activation(graph, first), _activation(graph, second)
+        return NodeBits(node.name, node.op, None, left, None, False, True, right)
+    weight, tensor, transposed = _weight(graph, second)
+    if node.op == "Gemm":
+        transposed ^= bool(node.attributes.get("transB", 0))
+    return NodeBits(
+        node=node.name,
+        op=node.op,
+        weight=weight,
+        act=_activation(graph, first),
+        weight_tensor=tensor,
+        weight_transposed=transposed,
+    )
 
-    def __init__(self, model: onnx.ModelProto, source: str) -> None:
-        self.source = source
-        self.initializers = {x.name: x for x in model.graph.initializer}
-        self.producers = {out: n for n in model.graph.node for out in n.output}
 
-    def value(self, tensor: str) -> np.ndarray[Any, Any] | None:
-        """Return a tensor that is an initializer or a Constant's output."""
-        if tensor in self.initializers:
-            return np.asarray(numpy_helper.to_array(self.initializers[tensor]))
-        node = self.producers.get(tensor)
-        if node is not None and node.op_type == "Constant":
-            for attribute in node.attribute:
-                if attribute.name == "value":
-                    return np.asarray(numpy_helper.to_array(attribute.t))
-                if attribute.name == "value_float":
-                    return np.asarray(attribute.f)
-        return None
-
-    def node_bits(self, node: onnx.NodeProto) -> NodeBits:
-        first, second = node.input[0], node.input[1]
-        if node.op_type == "MatMul" and self._constant_below(first):
-            first, second = second, first
-        elif node.op_type == "MatMul" and not self._constant_below(second):
-            left, right = self._activation(first), self._activation(second)
-            return NodeBits(node.name, node.op_type, None, left, None, False, True, right)
-        weight, tensor, transposed = self._weight(second)
-        if node.op_type == "Gemm":
-            transposed ^= any(a.name == "transB" and a.i for a in node.attribute)
-        return NodeBits(
-            node=node.name,
-            op=node.op_type,
-            weight=weight,
-            act=self._activation(first),
-            weight_tensor=tensor,
-            weight_transposed=transposed,
+def _quant(graph: QonnxGraph, node: Node) -> QuantNode:
+    # Where nothing was folded, an exporter's scalars may still be plain numbers.
+    quant = graph.quantizer(node, {**graph.numbers, **graph.values})
+    if quant.scale is None:
+        raise ConfigError(
+            f"Quant node {node.name!r} of {graph.source!r} computes its scale at run time; "
+            "only constant scales can be read (fold the constants of the graph first)."
         )
-
-    def quant(self, node: onnx.NodeProto) -> QuantNode:
-        scale = self.value(node.input[1])
-        if scale is None:
-            raise ConfigError(
-                f"Quant node {node.name!r} of {self.source!r} computes its scale at run time; "
-                "only constant scales can be read (fold the constants of the graph first)."
-            )
-        spread = (float(scale.min()), float(scale.max()))
-        if node.op_type == "BipolarQuant":
-            return QuantNode(node.name, 1, True, False, spread, False)
-        bits = self.value(node.input[3])
-        if bits is None or bits.size != 1 or float(bits.reshape(-1)[0]) % 1:
-            shown = None if bits is None else bits.tolist()
-            raise ConfigError(
-                f"Quant node {node.name!r} of {self.source!r} has bit-width {shown!r}; it must be "
-                "one constant integer (fold the constants of the graph first)."
-            )
-        zero = self.value(node.input[2])
-        flags = {a.name: a.i for a in node.attribute}
-        return QuantNode(
-            node=node.name,
-            bits=int(bits.reshape(-1)[0]),
-            signed=bool(flags.get("signed", 1)),
-            narrow=bool(flags.get("narrow", 0)),
-            scale=spread,
-            zero_point=zero is None or bool(np.any(zero)),
+    spread = (float(quant.scale.min()), float(quant.scale.max()))
+    if node.op == "BipolarQuant":
+        return QuantNode(node.name, 1, True, False, spread, False)
+    bits = quant.bits
+    if bits is None or bits.size != 1 or float(bits.reshape(-1)[0]) % 1:
+        shown = None if bits is None else bits.tolist()
+        raise ConfigError(
+            f"Quant node {node.name!r} of {graph.source!r} has bit-width {shown!r}; it must be "
+            "one constant integer (fold the constants of the graph first)."
         )
+    return QuantNode(
+        node=node.name,
+        bits=int(bits.reshape(-1)[0]),
+        signed=quant.signed,
+        narrow=quant.narrow,
+        scale=spread,
+        zero_point=quant.zero_point is None or bool(np.any(quant.zero_point)),
+    )
 
-    def _constant_below(self, tensor: str) -> bool:
-        """Tell whether a tensor is constant: an initializer behind Quant and Transpose nodes."""
-        while tensor not in self.initializers:
-            node = self.producers.get(tensor)
-            if node is None:
-                return False
-            if node.op_type == "Constant":
-                return True
-            if node.op_type not in ("Quant", "BipolarQuant", "Transpose", "Reshape"):
-                return False
-            tensor = node.input[0]
-        return True
 
-    def _weight(self, tensor: str) -> tuple[QuantNode | None, str | None, bool]:
-        quant: QuantNode | None = None
-        transposed = False
-        while tensor not in self.initializers:
-            node = self.producers.get(tensor)
-            if node is None or node.op_type not in ("Quant", "BipolarQuant", "Transpose"):
-                return quant, None, transposed
-            if node.op_type == "Transpose":
-                transposed = not transposed
-            else:
-                quant = self.quant(node)
-            tensor = node.input[0]
-        return quant, tensor, transposed
+def _constant_below(graph: QonnxGraph, tensor: str) -> bool:
+    """Tell whether a tensor is constant: an initializer behind Quant and Transpose nodes."""
+    while tensor not in graph.initializers:
+        node = graph.producer.get(tensor)
+        if node is None:
+            return False
+        if node.op == "Constant":
+            return True
+        if node.op not in (*_QUANT, "Transpose", "Reshape"):
+            return False
+        tensor = node.inputs[0]
+    return True
 
-    def _activation(self, tensor: str) -> QuantNode | None:
-        node = self.producers.get(tensor)
-        while node is not None:
-            if node.op_type in ("Quant", "BipolarQuant"):
-                return self.quant(node)
-            if node.op_type not in _PASS:
-                return None
-            node = self.producers.get(node.input[0])
-        return None
+
+def _weight(graph: QonnxGraph, tensor: str) -> tuple[QuantNode | None, str | None, bool]:
+    quant: QuantNode | None = None
+    transposed = False
+    while tensor not in graph.initializers:
+        node = graph.producer.get(tensor)
+        if node is None or node.op not in (*_QUANT, "Transpose"):
+            return quant, None, transposed
+        if node.op == "Transpose":
+            transposed = not transposed
+        else:
+            quant = _quant(graph, node)
+        tensor = node.inputs[0]
+    return quant, tensor, transposed
+
+
+def _activation(graph: QonnxGraph, tensor: str) -> QuantNode | None:
+    node = graph.source_of(tensor, _PASS)
+    return _quant(graph, node) if node is not None and node.op in _QUANT else None

@@ -1,4 +1,4 @@
-"""Verilate and compile a top with the stream driver, once per content digest."""
+"""Verilate and compile a top with its driver, once per content digest; run what was built."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from adaqat_hw import tools
 from adaqat_hw.errors import ConfigError, StageFailed
 from adaqat_hw.schema import digest_of, sha256_file
+from adaqat_hw.tools.content_cache import find_folder, keep_folder, store_folder
+from adaqat_hw.tools.run_program import MEMORY_ADVICE, run_program
 
 _STAGE = "simulate/build"
-_PREFIX = "Vdut"
+_MODEL = "Vdut"
 _JOBS = 2
 _SOURCE_SUFFIXES = (".sv", ".svh", ".v", ".vh")
 # The project's own RTL is linted by its tests; generated RTL is full of style warnings.
@@ -36,6 +38,8 @@ _MAKE_FLAGS = (
 )  # fmt: skip
 # Verilator's runtime, the same in every model: compiled once and kept in the cache.
 _RUNTIME_OBJECTS = ("verilated.o", "verilated_threads.o")
+# What g++ says when the system killed one of its passes.
+_COMPILER_KILLED = re.compile(r"error: Killed signal terminated program")
 
 
 def build_model(
@@ -70,7 +74,7 @@ def build_model(
     flags += sorted(f"-G{name}={_literal(value)}" for name, value in parameters.items())
     flags += [f"-D{name}" for name in defines]
     macro_flags = [f"-D{name}={value}" for name, value in macros.items()]
-    macro_flags += [f"-DADQ_TOP={_PREFIX}", f"-DADQ_HEADER='\"{_PREFIX}.h\"'"]
+    macro_flags += [f"-DADQ_TOP={_MODEL}", f"-DADQ_HEADER='\"{_MODEL}.h\"'"]
     flags += ["-CFLAGS", " ".join(macro_flags)]
     versions = _tool_versions()
     digest = digest_of(
@@ -83,31 +87,60 @@ def build_model(
             "tools": versions,
         }
     )
-    target = work_dir / f"sim-{digest}"
-    executable = target / _PREFIX
-    if not executable.is_file():
-        flags += [f"-I{folder.resolve()}" for folder in include_dirs]
-        runtime = _runtime_cache(versions)
-        _build(flags, [path.resolve() for path in sources], driver, target, runtime)
-    return executable, digest
+    flags += [f"-I{folder.resolve()}" for folder in include_dirs]
+    work_dir.mkdir(parents=True, exist_ok=True)
+    log = work_dir / f"sim-{digest}.log"
+
+    def build(folder: Path) -> dict[str, Any]:
+        _build(flags, [path.resolve() for path in sources], driver, folder, log, versions)
+        return {}
+
+    model = keep_folder(work_dir / f"sim-{digest}", (_MODEL,), build)
+    return model.folder / _MODEL, digest
 
 
 def place_data(data: Mapping[str, Path], work_dir: Path) -> Path:
     """Copy memory files into a folder of their own, named by their content."""
     digest = digest_of(sorted((name, sha256_file(path)) for name, path in data.items()))
     target = work_dir / f"data-{digest}"
-    if target.is_dir():
-        return target
-    work_dir.mkdir(parents=True, exist_ok=True)
     for name in data:
         if not (target / name).resolve().is_relative_to(target):
             raise ConfigError(f"The data file name {name!r} leads out of the working folder.")
-    temporary = Path(tempfile.mkdtemp(prefix=".data-", dir=work_dir))
-    for name, path in data.items():
-        place = temporary / name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, place)
-    return _publish(temporary, target)
+
+    def copy(folder: Path) -> dict[str, Any]:
+        for name, path in data.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, folder / name)
+        return {}
+
+    return keep_folder(target, tuple(data), copy).folder
+
+
+def run_model(
+    executable: Path,
+    arguments: Sequence[str],
+    data_dir: Path,
+    *,
+    stage: str,
+    statuses: Sequence[int] = (0,),
+) -> tuple[int, dict[str, Any]]:
+    """Run a built model in ``data_dir``; return its exit status and what its last line says.
+
+    Args:
+        executable: what :func:`build_model` returned.
+        arguments: of its driver, which ends with a line of JSON.
+        data_dir: the memory files that the RTL reads.
+        stage: what to call a failure.
+        statuses: exit statuses that are no failure of the simulator itself.
+
+    Raises:
+        StageFailed: it crashed, or ended with another status or without a word.
+    """
+    ended = run_program([executable, *arguments], folder=data_dir, separate=True)
+    lines = ended.stdout.strip().splitlines()  # the RTL may have printed others before the last
+    if ended.status not in statuses or not lines:
+        raise StageFailed(stage, ended.failure("the simulator", ended.stderr or ended.stdout))
+    return ended.status, json.loads(lines[-1])
 
 
 def _literal(value: int | str) -> str:
@@ -132,71 +165,54 @@ def _version(program: Path) -> str | None:
     return tools.program_version(program)
 
 
-def _publish(temporary: Path, target: Path) -> Path:
-    """Rename a finished folder; when another process was faster, keep the other's."""
-    try:
-        temporary.rename(target)
-    except OSError:
-        if not target.is_dir():
-            raise
-        shutil.rmtree(temporary, ignore_errors=True)
-    return target
-
-
 def _build(
-    flags: list[str], sources: list[Path], driver: Path, target: Path, runtime: Path
+    flags: Sequence[str],
+    sources: Sequence[Path],
+    driver: Path,
+    target: Path,
+    log: Path,
+    versions: Mapping[str, str | None],
 ) -> None:
+    """Leave the model's executable in ``target``."""
     verilator, cxx, make = tools.verilator(), tools.cxx(), tools.make()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    log = target.with_name(f"{target.name}.log")
-    # Not beside the target: GNU make refuses to build in a path with a space in it.
+    runtime = _runtime_cache(versions)
+    # Not in ``target``: GNU make refuses to build in a path with a space in it.
     with tempfile.TemporaryDirectory(prefix="adaqat-verilate-") as name:
-        folder = Path(name)
+        folder, objects = Path(name), Path(name) / "obj"
         shutil.copyfile(driver, folder / driver.name)
-        with log.open("w", encoding="utf-8") as handle:
-            verilate = [str(verilator), *flags, "--prefix", _PREFIX, "--Mdir", "obj"]
-            _call([*verilate, *map(str, sources), driver.name], folder, handle.fileno(), log)
-            for each in _RUNTIME_OBJECTS:
-                if (runtime / each).is_file():
-                    shutil.copyfile(runtime / each, folder / "obj" / each)
-            compile_ = [str(make), "-C", "obj", "-f", f"{_PREFIX}.mk", f"-j{_JOBS}", *_MAKE_FLAGS]
-            # The wheel's makefile calls ``python``, which many systems do not have.
-            ours = [f"CXX={cxx}", f"LINK={cxx}", f"PYTHON3={sys.executable}"]
-            _call([*compile_, *ours], folder, handle.fileno(), log)
-        _keep_runtime(folder / "obj", runtime)
-        finished = Path(tempfile.mkdtemp(prefix=".sim-", dir=target.parent))
-        shutil.copy2(folder / "obj" / _PREFIX, finished / _PREFIX)
-        _publish(finished, target)
+        verilate = [str(verilator), *flags, "--prefix", _MODEL, "--Mdir", "obj"]
+        _call([*verilate, *map(str, sources), driver.name], folder, log, append=False)
+        kept = find_folder(runtime)
+        for each in () if kept is None else kept.files:
+            shutil.copyfile(runtime / each, objects / each)
+        compile_ = [str(make), "-C", "obj", "-f", f"{_MODEL}.mk", f"-j{_JOBS}", *_MAKE_FLAGS]
+        # The wheel's makefile calls ``python``, which many systems do not have.
+        ours = [f"CXX={cxx}", f"LINK={cxx}", f"PYTHON3={sys.executable}"]
+        _call([*compile_, *ours], folder, log, append=True)
+        if kept is None:
+            built = [each for each in _RUNTIME_OBJECTS if (objects / each).is_file()]
+            store_folder(runtime, objects, built, {})
+        shutil.copy(objects / _MODEL, target / _MODEL)
 
 
-def _call(command: list[str], folder: Path, output: int, log: Path) -> None:
+def _call(command: Sequence[str], folder: Path, log: Path, *, append: bool) -> None:
     # An outer make's flags would change what this one does.
     skipped = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")
     environment = {key: value for key, value in os.environ.items() if key not in skipped}
-    done = subprocess.run(
-        command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT, check=False
-    )
-    if done.returncode != 0:
-        text = log.read_text(encoding="utf-8", errors="replace")
-        found = re.search(r"^.*(?:%Error|error:|No such file|\*\*\*).*$", text, flags=re.MULTILINE)
-        cause = found.group(0).strip() if found else f"exit status {done.returncode}"
-        raise StageFailed(_STAGE, f"{Path(command[0]).name} said {cause!r}.", log)
+    ended = run_program(command, folder=folder, environment=environment, log=log, append=append)
+    if ended.status == 0:
+        return
+    name = Path(command[0]).name
+    text = log.read_text(encoding="utf-8", errors="replace")
+    if _COMPILER_KILLED.search(text):
+        raise StageFailed(_STAGE, f"{name} could not compile: {MEMORY_ADVICE}.", log)
+    fault = re.search(r"^.*(?:%Error|error:|No such file|\*\*\*).*$", text, flags=re.MULTILINE)
+    if fault is not None:
+        raise StageFailed(_STAGE, f"{name} said {fault.group(0).strip()!r}.", log)
+    raise StageFailed(_STAGE, ended.failure(name, text), log)
 
 
 def _runtime_cache(versions: Mapping[str, str | None]) -> Path:
     key = json.dumps([versions, str(tools.cxx()), _MAKE_FLAGS, _VERILATOR_FLAGS])
     digest = hashlib.sha256(key.encode()).hexdigest()[:12]
     return tools.cache_dir() / "verilator-runtime" / digest
-
-
-def _keep_runtime(folder: Path, cache: Path) -> None:
-    """Keep the runtime's objects for the next build; a cache that cannot be written is none."""
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        for name in _RUNTIME_OBJECTS:
-            if (folder / name).is_file() and not (cache / name).is_file():
-                with tempfile.NamedTemporaryFile(dir=cache, delete=False) as handle:
-                    handle.write((folder / name).read_bytes())
-                Path(handle.name).replace(cache / name)
-    except OSError:
-        return

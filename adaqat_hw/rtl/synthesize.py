@@ -6,7 +6,6 @@ shift registers. :mod:`adaqat_hw.rtl.cells` says what is counted as what.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import threading
@@ -23,7 +22,9 @@ from adaqat_hw.resources import hw_dir
 from adaqat_hw.rtl.cells import count_cells
 from adaqat_hw.rtl.verilog_names import require_file_name, require_identifier
 from adaqat_hw.rtl.yosys_process import run_yosys
-from adaqat_hw.schema import Resources, sha256_file, write_atomic
+from adaqat_hw.schema import Resources, sha256_file
+from adaqat_hw.tools.content_cache import facts_digest, find_facts, store_facts, writable_folder
+from adaqat_hw.tools.signals import signals_end_programs
 
 Family = Literal["xc7", "xcup", "ecp5"]
 
@@ -157,7 +158,7 @@ def synthesize_many(
         raise ConfigError(f"The number of workers is {workers!r}; at least 1 is needed.")
     done: dict[str, SynthesisResult] = {}
     stop = threading.Event()
-    with ThreadPoolExecutor(max_workers=workers) as pool:
+    with signals_end_programs(), ThreadPoolExecutor(max_workers=workers) as pool:
         running: dict[Future[SynthesisResult], str] = {
             pool.submit(_synthesize, job, cache, timeout_s, stop): job.name for job in listed
         }
@@ -186,9 +187,10 @@ def _synthesize(
     sources = [*stubs, *job.sources]
     key = _key(job, sources, version)
     entry, log = folder / f"{key}.json", folder / f"{key}.log"
-    found = _from_cache(entry, log)
-    if found is not None:
-        return found
+    kept = _from_cache(entry, log)
+    if kept is not None:
+        return kept
+    log = writable_folder(folder) / log.name
     files = {path.name: path for path in sources} | dict(job.data_files)
     started = time.monotonic()
 
@@ -214,7 +216,7 @@ def _synthesize(
         "seconds": round(time.monotonic() - started, 2),
         "yosys_version": version,
     }
-    write_atomic(entry, json.dumps({"body": body, "sha256": _digest(body)}, indent=1) + "\n")
+    store_facts(entry, body)
     return _result(body, log, cached=False)
 
 
@@ -274,7 +276,7 @@ def _key(job: SynthesisJob, sources: Sequence[Path], version: str) -> str:
         "data": sorted((name, sha256_file(path)) for name, path in job.data_files.items()),
         "yosys": version,
     }
-    return _digest(identity)
+    return facts_digest(identity)
 
 
 def _cells(text: str, top: str, log: Path) -> dict[str, int]:
@@ -291,12 +293,9 @@ def _cells(text: str, top: str, log: Path) -> dict[str, int]:
 def _from_cache(entry: Path, log: Path) -> SynthesisResult | None:
     """Return a cached result; one that is damaged in any way is none."""
     try:
-        stored = json.loads(entry.read_text(encoding="utf-8"))
-        body = stored["body"]
-        if stored["sha256"] != _digest(body):
-            return None
-        return _result(body, log, cached=True)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        body = find_facts(entry)
+        return None if body is None else _result(body, log, cached=True)
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
@@ -314,8 +313,3 @@ def _result(body: Mapping[str, Any], log: Path, *, cached: bool) -> SynthesisRes
         log=log,
         cached=cached,
     )
-
-
-def _digest(value: Any) -> str:
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()

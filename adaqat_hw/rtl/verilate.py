@@ -6,8 +6,6 @@ driver and tools, nothing to do.
 
 from __future__ import annotations
 
-import json
-import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +15,7 @@ import numpy as np
 
 from adaqat_hw.errors import ConfigError, StageFailed
 from adaqat_hw.resources import hw_dir
-from adaqat_hw.rtl._model_build import build_model, place_data
+from adaqat_hw.rtl._model_build import build_model, place_data, run_model
 
 _STAGE = "simulate"
 _UNITS = 4  # bytes per 32-bit unit in the driver's files
@@ -192,37 +190,34 @@ class Simulator:
         with tempfile.TemporaryDirectory(prefix="adaqat-sim-") as folder:
             source, sink = Path(folder) / "in.bin", Path(folder) / "out.bin"
             source.write_bytes(b"".join(word.to_bytes(size, "little") for word in words))
-            done = subprocess.run(
-                [
-                    str(self.executable),
-                    str(source),
-                    str(sink),
-                    *(str(number) for number in (expected, max_cycles, drain, stalls.seed)),
-                    str(int(stalls.input_probability * 2**32)),
-                    str(int(stalls.output_probability * 2**32)),
-                    str(init_seed),
-                ],
-                cwd=self.data_dir,
-                capture_output=True,
-                text=True,
-                check=False,
+            numbers = (
+                *(expected, max_cycles, drain, stalls.seed),
+                int(stalls.input_probability * 2**32),
+                int(stalls.output_probability * 2**32),
+                init_seed,
+            )
+            status, summary = run_model(
+                self.executable,
+                [str(source), str(sink), *map(str, numbers)],
+                self.data_dir,
+                stage=_STAGE,
+                statuses=(0, _TIMEOUT_STATUS, _VIOLATION_STATUS, _SURPLUS_STATUS),
             )
             raw = sink.read_bytes() if sink.is_file() else b""
-        summary = _summary(done)
         got, cycles = _parse_output(raw, self.output_width)
-        if done.returncode == _VIOLATION_STATUS:
+        if status == _VIOLATION_STATUS:
             raise StageFailed(
                 _STAGE,
                 f"the device broke the output stream's protocol in cycle {summary['cycles']}, "
                 f"after {len(got)} of {expected} words: {summary['violation']}.",
             )
-        if done.returncode == _SURPLUS_STATUS:
+        if status == _SURPLUS_STATUS:
             raise StageFailed(
                 _STAGE,
                 f"the device sent more than the {expected} expected words, the next in cycle "
                 f"{summary['cycles']}.",
             )
-        if done.returncode == _TIMEOUT_STATUS:
+        if status == _TIMEOUT_STATUS:
             last = f"the last in cycle {cycles[-1]}" if cycles else "not one"
             raise StageFailed(
                 _STAGE,
@@ -238,18 +233,6 @@ class Simulator:
             cycles=int(summary["cycles"]),
             accepted=int(summary["accepted"]),
         )
-
-
-def _summary(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
-    """Parse the driver's line; the RTL may have printed others before it."""
-    known = (0, _TIMEOUT_STATUS, _VIOLATION_STATUS, _SURPLUS_STATUS)
-    lines = done.stdout.strip().splitlines()
-    if done.returncode not in known or not lines:
-        said = (done.stderr or done.stdout).strip().splitlines()
-        raise StageFailed(
-            _STAGE, f"the simulator ended with status {done.returncode}: {said[-1:]!r}."
-        )
-    return {key: str(value) for key, value in json.loads(lines[-1]).items()}
 
 
 def _parse_output(raw: bytes, width: int) -> tuple[tuple[int, ...], tuple[int, ...]]:

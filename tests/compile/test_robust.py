@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from adaqat_hw.compile.process import MARK, end_leftover
 from adaqat_hw.errors import ConfigError
 from adaqat_hw.run import stage_lock
+from adaqat_hw.tools.leftover import MARK, end_leftover
 
 # A build of two stages; the fake FINN writes half a file, waits where it is told to, goes on.
 BUILD = """

@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 from adaqat_hw.errors import ToolNotFound
+from adaqat_hw.tools.run_program import run_program
 
 FINN_PLUS_VERSION = "1.6.1"
+_ASK_S = 60.0
 
 
 def find_program(name: str, *, variable: str, hint: str) -> Path:
@@ -74,13 +75,11 @@ def package_versions(*names: str) -> dict[str, str]:
 def program_version(program: Path, flag: str = "--version") -> str | None:
     """Return the first line a program prints for ``flag``, or None when it fails."""
     try:
-        done = subprocess.run(
-            [str(program), flag], capture_output=True, text=True, timeout=60, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        ended = run_program([program, flag], separate=True, limit_s=_ASK_S)
+    except ToolNotFound:
         return None
-    lines = (done.stdout or done.stderr).strip().splitlines()
-    return lines[0].strip() if done.returncode == 0 and lines else None
+    lines = (ended.stdout or ended.stderr).strip().splitlines()
+    return lines[0].strip() if ended.status == 0 and lines else None
 
 
 def finn_environment() -> Path:
