@@ -286,7 +286,8 @@ def _execute(node: Node, arrays: Sequence[Array], model: onnx.ModelProto) -> Arr
     one = onnx.helper.make_model(graph, opset_imports=imports, ir_version=model.ir_version)
     try:
         feed = dict(zip(node.inputs, arrays, strict=True))
-        return np.asarray(ReferenceEvaluator(one).run(None, feed)[0])
+        outputs: Any = ReferenceEvaluator(one).run(None, feed)
+        return np.asarray(outputs[0])
     except Exception:  # what cannot be computed is judged as it stands
         return None
 

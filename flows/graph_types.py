@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import GraphProto, ModelProto, NodeProto, helper
+from onnx import GraphProto, ModelProto, NodeProto
 
 
 class DataType(Protocol):
@@ -157,11 +157,6 @@ def hardware_op(node: NodeProto) -> HardwareOp:
 
     op: HardwareOp = getCustomOp(node)
     return op
-
-
-def attributes_of(node: NodeProto) -> dict[str, Any]:
-    """Return the attributes that a node has, as ONNX's helper reads them (strings are bytes)."""
-    return {a.name: helper.get_attribute_value(a) for a in node.attribute}
 
 
 def known_initializer(model: Model, tensor: str) -> NDArray[Any]:

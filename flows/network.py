@@ -8,13 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto, helper, numpy_helper
 
+from adaqat_hw.qonnx_graph import AFFINE_OPS, MAC_OPS, QUANT_OPS, attributes_of
 from flows.flow_state import InputQuantizer, MacLayer, Refused
-from flows.graph_types import Model, attributes_of
+from flows.graph_types import Model
 
-MAC_OPS = ("Conv", "MatMul", "Gemm")
-_INTEGER_QUANTIZERS = ("Quant", "IntQuant")
-QUANTIZERS = (*_INTEGER_QUANTIZERS, "BipolarQuant")
-_AFFINE = ("Add", "Sub", "Mul", "Div")
 MOVES = ("Transpose", "Reshape", "Flatten", "Identity", "Squeeze", "Unsqueeze")
 
 
@@ -63,7 +60,7 @@ def input_quantizer(model: Model, tensor: str) -> InputQuantizer:
         if len(readers) == 1 and readers[0].op_type in MOVES:
             tensor = readers[0].output[0]
             continue
-        quants = [n for n in readers if n.op_type in QUANTIZERS]
+        quants = [n for n in readers if n.op_type in QUANT_OPS]
         break
     if len(quants) != 1 or len(readers) != 1:
         operators = ", ".join(n.op_type for n in readers) or "nothing"
@@ -95,7 +92,7 @@ def input_quantizer(model: Model, tensor: str) -> InputQuantizer:
 
 def data_input(model: Model, node: NodeProto) -> str | None:
     """Return what a constant affine (x + c, c - x, x * c, x / c) is of, or None for others."""
-    if node.op_type not in _AFFINE or len(node.input) != 2:
+    if node.op_type not in AFFINE_OPS or len(node.input) != 2:
         return None
     values = [constant_of(model, name) for name in node.input]
     side = next((k for k, v in enumerate(values) if v is not None), None)
@@ -173,7 +170,7 @@ def _integer_weights(model: Model, tensor: str) -> NDArray[np.float64] | None:
             return None
         flags = attributes_of(producer)
         return np.transpose(inner, flags.get("perm"))
-    if producer.op_type not in QUANTIZERS:
+    if producer.op_type not in QUANT_OPS:
         return None
     values = [constant_of(model, x) for x in producer.input]
     if any(v is None for v in values):
@@ -185,7 +182,7 @@ def _integer_weights(model: Model, tensor: str) -> NDArray[np.float64] | None:
     from qonnx.custom_op.general.quant import quant
 
     flags = attributes_of(producer)
-    rounding = flags.get("rounding_mode", b"ROUND").decode()
+    rounding = flags.get("rounding_mode", "ROUND")
     # In float32 as the network computes it: float64 would round some ties the other way.
     quantized = quant(
         np.asarray(values[0], dtype=np.float32),

@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto, helper
 
+from adaqat_hw.qonnx_graph import QUANT_OPS, QonnxGraph
 from adaqat_hw.schema import InputStep
 from flows.flow_state import FlowState, Refused
 from flows.graph_types import Model
-from flows.network import MOVES, QUANTIZERS, constant_of, data_input
+from flows.network import MOVES, constant_of, data_input
 
 _StepOp = Literal["add", "sub", "mul", "div"]
 # An operation, its constant, and the shape of what it is applied to.
@@ -25,29 +26,24 @@ _Step = tuple[_StepOp, NDArray[np.float32], tuple[int, ...]]
 
 _AFFINE: dict[str, _StepOp] = {"Add": "add", "Sub": "sub", "Mul": "mul", "Div": "div"}
 _ORDERED = ("Reshape", "Flatten", "Identity", "Squeeze", "Unsqueeze")
-_FOLDED = (
-    *("Shape", "Gather", "Unsqueeze", "Squeeze", "Concat", "Cast", "Identity", "Reshape", "Slice"),
-    *("Transpose", "Add", "Sub", "Mul", "Div", "Pow", "Sqrt", "Neg", "Floor"),
-)
 _QUANT_DOMAIN = "qonnx.custom_op.general"
 
 
 def fold_constants(state: FlowState) -> None:
     """Compute what depends on constants and fixed shapes only; quantizers of weights stay."""
-    from qonnx.transformation.fold_constants import FoldConstantsFiltered
     from qonnx.transformation.infer_shapes import InferShapes
 
     model = state.model
-    nodes = model.graph.node
-    for node in [n for n in nodes if n.op_type == "Constant"]:
-        value = constant_of(model, node.output[0])
-        if value is not None:
-            nodes.remove(node)
-            model.set_initializer(node.output[0], value)
-    if any(n.op_type == "Shape" for n in nodes):
+    if any(n.op_type == "Shape" for n in model.graph.node):
         model = model.transform(InferShapes())
-    fold = FoldConstantsFiltered(lambda _, n: n.op_type in _FOLDED)
-    state.model = model.transform(fold)
+    while constants := QonnxGraph(model.model).computed():
+        left = [n for n in model.graph.node if not n.output or n.output[0] not in constants]
+        del model.graph.node[:]
+        model.graph.node.extend(left)
+        for tensor, value in constants.items():
+            model.set_initializer(tensor, value)
+        model = model.transform(InferShapes())  # it may tell shapes that were not known
+    state.model = model.cleanup()
 
 
 def cut_softmax(state: FlowState) -> None:
@@ -107,7 +103,7 @@ def quantizer_ahead(model: Model, tensor: str) -> bool:
         if len(readers) != 1:
             return False
         node = readers[0]
-        if node.op_type in QUANTIZERS:
+        if node.op_type in QUANT_OPS:
             return bool(node.input[0] == tensor)
         if node.op_type not in MOVES and data_input(model, node) is None:
             return False
@@ -122,7 +118,7 @@ def cut_affine(state: FlowState) -> None:
     shape, ordered = tuple(state.input_shape), True
     steps: list[_Step] = []
     affine: list[NodeProto] = []
-    while (node := model.find_consumers(tensor)[0]).op_type not in QUANTIZERS:
+    while (node := model.find_consumers(tensor)[0]).op_type not in QUANT_OPS:
         if node.op_type in MOVES:
             ordered = ordered and node.op_type in _ORDERED
         else:

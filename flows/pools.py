@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from onnx import NodeProto
 
+from adaqat_hw.qonnx_graph import attributes_of
 from flows.flow_state import FlowState
-from flows.graph_types import Model, attributes_of
+from flows.graph_types import Model
 
 
 def normalise(state: FlowState) -> None:

@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper
 
+from adaqat_hw.qonnx_graph import QUANT_OPS
 from flows.bipolar import is_inclusive, require_marks
 from flows.flow_state import FlowError, FlowState
 from flows.graph_types import Model, custom_op, known_initializer
-from flows.network import MOVES, QUANTIZERS, constant_of, data_input
+from flows.network import MOVES, constant_of, data_input
 
 NUDGE = 1e-4
 # Of the largest value: far above float32's error in a sum, far below a level.
@@ -100,7 +101,7 @@ def _nudged(model: Model, inputs: NDArray[np.float32], direction: int, signs: in
     if direction == signs == 0:
         return model.transform(InferShapes())
     moved = deepcopy(model).transform(InferShapes())
-    quantizers = [n for n in moved.graph.node if n.op_type in (*QUANTIZERS, "MultiThreshold")]
+    quantizers = [n for n in moved.graph.node if n.op_type in (*QUANT_OPS, "MultiThreshold")]
     largest = _largest_inputs(moved, quantizers, inputs[:1])
     first = _input_quantizer(moved)
     for node in quantizers:
@@ -146,7 +147,7 @@ def _input_quantizer(model: Model) -> str | None:
     tensor = model.graph.input[0].name
     while len(readers := model.find_consumers(tensor)) == 1:
         node = readers[0]
-        if node.op_type in (*QUANTIZERS, "MultiThreshold"):
+        if node.op_type in (*QUANT_OPS, "MultiThreshold"):
             return str(node.output[0])
         if node.op_type not in MOVES and data_input(model, node) is None:
             return None

@@ -244,13 +244,13 @@ def _vivado_root() -> Path:
 
 
 def _copy_code(scratch: Path) -> None:
-    """Copy what FINN's interpreter imports of this package: the flow, records and errors."""
+    """Copy what FINN's interpreter imports: the flow, records, errors, the view of graphs."""
     hidden = shutil.ignore_patterns("__pycache__", "*.pyc")
     shutil.copytree(flows_dir(), scratch / "python" / "flows", ignore=hidden)
     package = package_root() / "adaqat_hw"
     target = scratch / "python" / "adaqat_hw"
     shutil.copytree(package / "schema", target / "schema", ignore=hidden)
-    for name in ("__init__.py", "errors.py"):
+    for name in ("__init__.py", "errors.py", "qonnx_graph.py"):
         shutil.copyfile(package / name, target / name)
 
 

@@ -136,7 +136,7 @@ def test_the_flow_and_the_model_come_with_the_folder(docker, finn, request_of):
     assert events == [
         {
             "size": Path(request_of.model).stat().st_size,
-            "names": ["__init__.py", "errors.py", "schema"],
+            "names": ["__init__.py", "errors.py", "qonnx_graph.py", "schema"],
         }
     ]
     # The record that stays is the caller's own.
@@ -146,7 +146,8 @@ def test_the_flow_and_the_model_come_with_the_folder(docker, finn, request_of):
 def test_the_flow_is_importable_from_what_was_copied(docker, finn, request_of):
     folder = finn("""
         import subprocess
-        code = "import adaqat_hw.schema, adaqat_hw.errors; print(adaqat_hw.schema.__file__)"
+        code = ("import adaqat_hw.schema, adaqat_hw.errors, adaqat_hw.qonnx_graph as graph; "
+                "print(graph.__file__)")
         path = str(FOLDER / "finn" / "python")
         done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": path}, cwd="/",
                               capture_output=True, text=True)
