@@ -85,14 +85,6 @@ def status(folder: Path) -> EnvStatus:
     return EnvStatus(True, versions, (), None)
 
 
-def require(folder: Path) -> EnvStatus:
-    """Return the status; raise ToolNotFound with what to do when it is not well."""
-    found = status(folder)
-    if not found.ok:
-        raise ToolNotFound(found.remedy or "The FINN environment is not usable.")
-    return found
-
-
 def create(folder: Path, progress: Callable[[str], None]) -> EnvStatus:
     """Make the FINN environment in ``folder``, or finish one that was interrupted.
 

@@ -7,7 +7,6 @@ Zynq boards is in :mod:`adaqat_hw.compile.vivado_board`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from adaqat_hw.compile.tcl import Raw, command, listing, word
@@ -15,7 +14,7 @@ from adaqat_hw.errors import ConfigError
 
 STEP = "ADAQAT STEP"
 VENDOR = "adaqat:hw:accelerator:1.0"
-CLOCK, RESET = "ap_clk", "ap_rst_n"
+CLOCK = "ap_clk"
 SYNTH, IMPL = "synth", "impl"
 
 
@@ -132,8 +131,3 @@ def _check(design: Design) -> None:
             raise ConfigError(f"{name!r} must be a path relative to Vivado's work folder.")
     if not design.sources:
         raise ConfigError("The design has no Verilog source; make the build again.")
-
-
-def lines_of(script: str) -> Sequence[str]:
-    """Return the commands of a script without comments and empty lines."""
-    return [line for line in script.splitlines() if line and not line.startswith("#")]

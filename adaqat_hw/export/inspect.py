@@ -49,7 +49,6 @@ class NodeBits:
     weight: QuantNode | None
     act: QuantNode | None
     weight_tensor: str | None
-    weight_transposed: bool
     product: bool = False
     second: QuantNode | None = None
 
@@ -116,17 +115,14 @@ def _node_bits(graph: QonnxGraph, node: Node) -> NodeBits:
         first, second = second, first
     elif node.op == "MatMul" and not _constant_below(graph, second):
         left, right = _activation(graph, first), _activation(graph, second)
-        return NodeBits(node.name, node.op, None, left, None, False, True, right)
-    weight, tensor, transposed = _weight(graph, second)
-    if node.op == "Gemm":
-        transposed ^= bool(node.attributes.get("transB", 0))
+        return NodeBits(node.name, node.op, None, left, None, True, right)
+    weight, tensor = _weight(graph, second)
     return NodeBits(
         node=node.name,
         op=node.op,
         weight=weight,
         act=_activation(graph, first),
         weight_tensor=tensor,
-        weight_transposed=transposed,
     )
 
 
@@ -172,19 +168,16 @@ def _constant_below(graph: QonnxGraph, tensor: str) -> bool:
     return True
 
 
-def _weight(graph: QonnxGraph, tensor: str) -> tuple[QuantNode | None, str | None, bool]:
+def _weight(graph: QonnxGraph, tensor: str) -> tuple[QuantNode | None, str | None]:
     quant: QuantNode | None = None
-    transposed = False
     while tensor not in graph.initializers:
         node = graph.producer.get(tensor)
         if node is None or node.op not in (*_QUANT, "Transpose"):
-            return quant, None, transposed
-        if node.op == "Transpose":
-            transposed = not transposed
-        else:
+            return quant, None
+        if node.op != "Transpose":
             quant = _quant(graph, node)
         tensor = node.inputs[0]
-    return quant, tensor, transposed
+    return quant, tensor
 
 
 def _activation(graph: QonnxGraph, tensor: str) -> QuantNode | None:

@@ -85,7 +85,6 @@ def test_bits_signs_and_narrowness_are_read_from_the_quant_nodes(tmp_path: Path)
     assert (gemm.act.bits, gemm.act.signed) == (4, False)
     assert gemm.weight is not None
     assert gemm.weight.bits == 1
-    assert gemm.weight_transposed
     assert plain.weight is None
     assert plain.act is None
     assert plain.weight_tensor == "u"
