@@ -6,6 +6,7 @@ from adaqat_hw import boards
 from adaqat_hw.errors import ConfigError
 from adaqat_hw.resources import hw_dir
 from adaqat_hw.schema import Resources
+from tests.error_texts import raises_text
 
 OWN = """
 part = "xc7a35tcpg236-1"
@@ -76,7 +77,11 @@ def test_a_shipped_file_by_path_is_the_board_by_name():
 
 
 def test_unknown_name_lists_the_boards():
-    with pytest.raises(ConfigError, match="Unknown board 'pynq'") as caught:
+    with raises_text(
+        ConfigError,
+        "Unknown board 'pynq'; choose one of kv260, pynq-z1, pynq-z2, ultra96-v2, "
+        "ulx3s-85f, zcu104, or give the path of your own .toml file.",
+    ) as caught:
         boards.load("pynq")
     assert "kv260, pynq-z1, pynq-z2, ultra96-v2, ulx3s-85f, zcu104" in str(caught.value)
 

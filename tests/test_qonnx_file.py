@@ -10,6 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from adaqat_hw.errors import ConfigError
 from adaqat_hw.qonnx_file import external_files, load_qonnx
+from tests.error_texts import raises_text
 
 
 def _model() -> onnx.ModelProto:
@@ -43,12 +44,19 @@ def test_a_whole_file_is_read(tmp_path: Path) -> None:
 
 
 def test_missing_folder_and_empty_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"gone\.onnx' does not exist"):
+    with raises_text(
+        ConfigError, f"QONNX file '{tmp_path}/gone.onnx' does not exist; export the network first."
+    ):
         load_qonnx(tmp_path / "gone.onnx")
-    with pytest.raises(ConfigError, match=r"is a folder; give the \.onnx file"):
+    with raises_text(
+        ConfigError, f"'{tmp_path}' is a folder; give the .onnx file that lies in it."
+    ):
         load_qonnx(tmp_path)
     (tmp_path / "e.onnx").write_bytes(b"")
-    with pytest.raises(ConfigError, match="is empty"):
+    with raises_text(
+        ConfigError,
+        f"QONNX file '{tmp_path}/e.onnx' is empty; export the network again or give another file.",
+    ):
         load_qonnx(tmp_path / "e.onnx")
 
 
@@ -78,7 +86,11 @@ def test_a_tensor_that_nothing_produces_is_named(tmp_path: Path) -> None:
     del model.graph.initializer[:]
     path = tmp_path / "d.onnx"
     path.write_bytes(model.SerializeToString())
-    with pytest.raises(ConfigError, match="node 'fc' reads tensor 'w', which nothing before it"):
+    with raises_text(
+        ConfigError,
+        f"QONNX file '{tmp_path}/d.onnx' is damaged: node 'fc' reads tensor 'w', which "
+        "nothing before it produces; export the network again or give another file.",
+    ):
         load_qonnx(path)
 
 
@@ -87,7 +99,11 @@ def test_an_output_that_nothing_produces_is_named(tmp_path: Path) -> None:
     model.graph.output[0].name = "z"
     path = tmp_path / "d.onnx"
     path.write_bytes(model.SerializeToString())
-    with pytest.raises(ConfigError, match="nothing produces its output 'z'"):
+    with raises_text(
+        ConfigError,
+        f"QONNX file '{tmp_path}/d.onnx' is damaged: nothing produces its output 'z'; "
+        "export the network again or give another file.",
+    ):
         load_qonnx(path)
 
 
@@ -107,7 +123,11 @@ def test_external_data_outside_the_folder_is_refused(tmp_path: Path, location: s
 def test_external_data_that_is_gone_is_named(tmp_path: Path) -> None:
     _external(tmp_path / "x.onnx", "weights.bin")
     (tmp_path / "weights.bin").unlink()
-    with pytest.raises(ConfigError, match=r"'weights\.bin', which does not exist"):
+    with raises_text(
+        ConfigError,
+        f"QONNX file '{tmp_path}/x.onnx' keeps tensor 'w' in 'weights.bin', which does "
+        "not exist; put that file beside it or save the weights inside.",
+    ):
         load_qonnx(tmp_path / "x.onnx")
 
 
@@ -165,10 +185,18 @@ def test_names_that_exporters_give_are_taken(tmp_path: Path, name: str) -> None:
 def test_a_missing_operator_set_is_refused(tmp_path: Path) -> None:
     model = _model()
     del model.opset_import[:]
-    with pytest.raises(ConfigError, match=r"declares no operator set \(opset_import\)"):
+    with raises_text(
+        ConfigError,
+        f"QONNX file '{tmp_path}/o.onnx' declares no operator set (opset_import); "
+        "export the network again or give another file.",
+    ):
         load_qonnx(_write(tmp_path / "o.onnx", model))
     model.opset_import.add(domain="", version=0)
-    with pytest.raises(ConfigError, match="version 0 of operator set ''; allowed are 1 to"):
+    with raises_text(
+        ConfigError,
+        f"QONNX file '{tmp_path}/o.onnx' declares version 0 of operator set ''; allowed "
+        "are 1 to 64: export the network again or give another file.",
+    ):
         load_qonnx(_write(tmp_path / "o.onnx", model))
 
 
@@ -195,21 +223,32 @@ def test_a_constant_that_becomes_a_huge_shape_is_refused(tmp_path: Path) -> None
     shape = numpy_helper.from_array(np.array([2**20, 2**20]), "big")
     model.graph.initializer.append(shape)
     model.graph.node.insert(0, helper.make_node("ConstantOfShape", ["big"], ["z"]))
-    with pytest.raises(ConfigError, match=r"tensor 'big' of shape \[1048576, 1048576\]"):
+    with raises_text(
+        ConfigError,
+        f"QONNX file '{tmp_path}/c.onnx' has tensor 'big' of shape [1048576, 1048576]; "
+        "at most 268435456 elements are allowed: give a smaller network.",
+    ):
         load_qonnx(_write(tmp_path / "c.onnx", model))
 
 
 def test_an_initializer_larger_than_the_file_is_refused(tmp_path: Path) -> None:
     model = _model()
     model.graph.initializer[0].dims[0] = 65
-    with pytest.raises(
-        ConfigError, match=r"tensor 'w' of shape \[65, 8\] needs 2080 bytes and holds 2048 bytes"
+    with raises_text(
+        ConfigError,
+        f"QONNX file '{tmp_path}/i.onnx' is damaged: tensor 'w' of shape [65, 8] needs "
+        "2080 bytes and holds 2048 bytes; export the network again or give another "
+        "file.",
     ):
         load_qonnx(_write(tmp_path / "i.onnx", model))
     tensor = helper.make_tensor("w", TensorProto.FLOAT, [2, 2], [1.0, 2.0, 3.0, 4.0])
     tensor.dims[0] = 3
     model.graph.initializer[0].CopyFrom(tensor)
-    with pytest.raises(ConfigError, match="needs 6 values and holds 4 values"):
+    with raises_text(
+        ConfigError,
+        f"QONNX file '{tmp_path}/i.onnx' is damaged: tensor 'w' of shape [3, 2] needs 6 "
+        "values and holds 4 values; export the network again or give another file.",
+    ):
         load_qonnx(_write(tmp_path / "i.onnx", model))
 
 
@@ -218,14 +257,23 @@ def test_a_cycle_is_named(tmp_path: Path) -> None:
     model.graph.node.extend(
         [helper.make_node("Add", ["y", "q"], ["p"]), helper.make_node("Relu", ["p"], ["q"])]
     )
-    with pytest.raises(ConfigError, match="has a cycle through tensors 'q', 'p'"):
+    with raises_text(
+        ConfigError,
+        f"QONNX file '{tmp_path}/c.onnx' has a cycle through tensors 'q', 'p'; export "
+        "the network again or give another file.",
+    ):
         load_qonnx(_write(tmp_path / "c.onnx", model))
 
 
 def test_nodes_in_wrong_order_are_no_cycle(tmp_path: Path) -> None:
     model = _model()
     model.graph.node.insert(0, helper.make_node("Relu", ["y"], ["late"]))
-    with pytest.raises(ConfigError, match="reads tensor 'y', which nothing before it produces"):
+    with raises_text(
+        ConfigError,
+        f"QONNX file '{tmp_path}/c.onnx' is damaged: node 'Relu' reads tensor 'y', "
+        "which nothing before it produces; export the network again or give another "
+        "file.",
+    ):
         load_qonnx(_write(tmp_path / "c.onnx", model))
 
 
@@ -233,14 +281,23 @@ def test_a_long_chain_needs_no_deep_stack(tmp_path: Path) -> None:
     model = _model()
     chain = [helper.make_node("Relu", [f"t{k}"], [f"t{k + 1}"]) for k in range(5000)]
     model.graph.node.extend([*reversed(chain)])
-    with pytest.raises(ConfigError, match="nothing before it produces"):
+    with raises_text(
+        ConfigError,
+        f"QONNX file '{tmp_path}/l.onnx' is damaged: node 'Relu' reads tensor 't4999', "
+        "which nothing before it produces; export the network again or give another "
+        "file.",
+    ):
         load_qonnx(_write(tmp_path / "l.onnx", model))
 
 
 def test_a_tensor_produced_twice_is_refused(tmp_path: Path) -> None:
     model = _model()
     model.graph.node.append(helper.make_node("Relu", ["x"], ["y"]))
-    with pytest.raises(ConfigError, match="tensor 'y' is produced twice"):
+    with raises_text(
+        ConfigError,
+        f"QONNX file '{tmp_path}/t.onnx' is damaged: tensor 'y' is produced twice; "
+        "export the network again or give another file.",
+    ):
         load_qonnx(_write(tmp_path / "t.onnx", model))
 
 
@@ -262,9 +319,17 @@ def test_a_link_out_of_the_folder_is_outside(tmp_path: Path) -> None:
     _external(inner / "x.onnx", "weights.bin")
     (inner / "weights.bin").rename(tmp_path / "secret.bin")
     (inner / "weights.bin").symlink_to(tmp_path / "secret.bin")
-    with pytest.raises(ConfigError, match="outside its own folder"):
+    with raises_text(
+        ConfigError,
+        f"QONNX file '{tmp_path}/in/x.onnx' keeps tensor 'w' in 'weights.bin', outside "
+        "its own folder, which is refused; save the model with its weights inside.",
+    ):
         load_qonnx(inner / "x.onnx")
-    with pytest.raises(ConfigError, match="outside its own folder"):
+    with raises_text(
+        ConfigError,
+        f"QONNX file '{tmp_path}/in/x.onnx' keeps tensor 'w' in 'weights.bin', outside "
+        "its own folder, which is refused; save the model with its weights inside.",
+    ):
         external_files(inner / "x.onnx")
 
 

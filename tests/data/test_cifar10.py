@@ -11,6 +11,7 @@ from adaqat_hw.data._cifar_folders import CLASSES
 from adaqat_hw.data.cifar10 import MEAN, STD
 from adaqat_hw.errors import ConfigError
 from adaqat_hw.schema import DataConfig
+from tests.error_texts import raises_text
 
 BATCHES = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]
 
@@ -144,7 +145,9 @@ def test_calibration_batches_of_folders_mix_the_classes(tmp_path):
 
 
 def test_options_are_refused(tmp_path):
-    with pytest.raises(ConfigError, match="'cifar10' takes no options"):
+    with raises_text(
+        ConfigError, "data.options.size is unknown: the data set 'cifar10' takes no options."
+    ):
         load(tmp_path, options={"size": 32})
 
 
@@ -159,18 +162,29 @@ def test_normalisation_constants_are_applied_per_channel():
 
 
 def test_no_path_says_what_to_give():
-    with pytest.raises(ConfigError, match=r"needs data.path: .*cifar-10-batches-py"):
+    with raises_text(
+        ConfigError,
+        "The data set 'cifar10' needs data.path: the folder 'cifar-10-batches-py' of "
+        "the official archive, or a folder with train/<class> and test/<class> images.",
+    ):
         data.load(DataConfig(name="cifar10"), 0)
 
 
 def test_missing_folder_is_named(tmp_path):
-    with pytest.raises(ConfigError, match="gone' is not a folder"):
+    with raises_text(
+        ConfigError, f"CIFAR-10: data.path '{tmp_path}/gone' is not a folder; unpack the archive."
+    ):
         load(tmp_path / "gone")
 
 
 def test_other_folders_are_refused_with_what_was_found(tmp_path):
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(ConfigError, match=r"holds \['notes.txt'\], which is neither"):
+    with raises_text(
+        ConfigError,
+        f"CIFAR-10: '{tmp_path}' holds ['notes.txt'], which is neither the official "
+        "archive (data_batch_1 to 5 and test_batch) nor image folders (train/<class> "
+        "and test/<class>).",
+    ):
         load(tmp_path)
 
 
@@ -243,14 +257,23 @@ def test_batches_of_another_set_are_refused(tmp_path, body, word):
 def test_missing_split_is_named(tmp_path):
     write_folders(tmp_path)
     (tmp_path / "test").rename(tmp_path / "val")
-    with pytest.raises(ConfigError, match="test' does not exist; image folders need both"):
+    with raises_text(
+        ConfigError,
+        f"CIFAR-10: '{tmp_path}/test' does not exist; image folders need both "
+        "train/<class> and test/<class>.",
+    ):
         load(tmp_path)
 
 
 def test_wrong_class_folders_are_named(tmp_path):
     write_folders(tmp_path)
     (tmp_path / "train" / "cat").rename(tmp_path / "train" / "kitten")
-    with pytest.raises(ConfigError, match=r"missing are \['cat'\], unknown are \['kitten'\]"):
+    with raises_text(
+        ConfigError,
+        f"CIFAR-10: '{tmp_path}/train' must hold one folder per class (airplane, "
+        "automobile, bird, cat, deer, dog, frog, horse, ship, truck); missing are "
+        "['cat'], unknown are ['kitten'].",
+    ):
         load(tmp_path)
 
 
@@ -258,7 +281,11 @@ def test_empty_class_folder_is_named(tmp_path):
     write_folders(tmp_path)
     for path in (tmp_path / "train" / "dog").iterdir():
         path.unlink()
-    with pytest.raises(ConfigError, match=r"dog' holds no \.jpg, \.jpeg or \.png"):
+    with raises_text(
+        ConfigError,
+        f"CIFAR-10: '{tmp_path}/train/dog' holds no .jpg, .jpeg or .png file; unpack "
+        "the archive again.",
+    ):
         load(tmp_path)
 
 
@@ -279,7 +306,10 @@ def test_images_of_another_size_are_named(tmp_path):
     write_folders(tmp_path)
     path = tmp_path / "test" / "ship" / "0000.png"
     Image.new("RGB", (64, 48)).save(path)
-    with pytest.raises(ConfigError, match=r"0000.png' is 64x48 pixels; CIFAR-10 has 32x32"):
+    with raises_text(
+        ConfigError,
+        f"The image '{tmp_path}/test/ship/0000.png' is 64x48 pixels; CIFAR-10 has 32x32.",
+    ):
         load(tmp_path)
 
 

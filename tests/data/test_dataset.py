@@ -1,8 +1,8 @@
-import pytest
 import torch
 
 from adaqat_hw.data import CropAndFlip, Dataset
 from adaqat_hw.errors import ConfigError
+from tests.error_texts import raises_text
 
 
 def generator(seed=0):
@@ -49,9 +49,16 @@ def test_ranks_share_what_one_process_would_see():
 
 
 def test_batches_that_processes_cannot_share_are_refused():
-    with pytest.raises(ConfigError, match=r"batch_size = 8 cannot be shared evenly by 3 processes"):
+    with raises_text(
+        ConfigError,
+        "train.batch_size = 8 cannot be shared evenly by 3 processes; choose a multiple of 3.",
+    ):
         next(images().train_batches(8, 1, generator(), rank=0, world=3))
-    with pytest.raises(ConfigError, match=r"has 10 samples, fewer than one batch of 16, .*most 8"):
+    with raises_text(
+        ConfigError,
+        "The training set has 10 samples, fewer than one batch of 16, which 4 processes "
+        "cannot share; lower train.batch_size to at most 8 or raise data.limit_train.",
+    ):
         next(images().train_batches(16, 1, generator(), rank=0, world=4))
 
 

@@ -4,6 +4,7 @@ import torch
 from adaqat_hw import data
 from adaqat_hw.errors import ConfigError
 from adaqat_hw.schema import DataConfig
+from tests.error_texts import raises_text
 
 
 def load(seed=0, **options):
@@ -61,7 +62,12 @@ def test_reshaped_flattens_for_the_perceptron():
     assert torch.equal(flat.train_x, found.train_x.flatten(1))
     assert torch.equal(flat.test_x, found.test_x.flatten(1))
     assert found.reshaped((1, 8, 8)) is found
-    with pytest.raises(ConfigError, match=r"digits has samples of shape \(1, 8, 8\)"):
+    with raises_text(
+        ConfigError,
+        "digits has samples of shape (1, 8, 8), which do not fit an input of shape (3, "
+        "32, 32); give the network's input_shape option as many elements or choose "
+        "another data set.",
+    ):
         found.reshaped((3, 32, 32))
 
 
@@ -87,5 +93,9 @@ def test_unknown_name_lists_the_sets():
         "japanese-vowels",
         "words",
     )
-    with pytest.raises(ConfigError, match="'mnist'; choose one of cifar10, digits, fashion-mnist"):
+    with raises_text(
+        ConfigError,
+        "Unknown data set 'mnist'; choose one of cifar10, digits, fashion-mnist, "
+        "imagefolder, japanese-vowels, words.",
+    ):
         data.load(DataConfig(name="mnist"), 0)

@@ -9,6 +9,7 @@ from adaqat_hw import data
 from adaqat_hw.data import fashion_mnist
 from adaqat_hw.errors import ConfigError
 from adaqat_hw.schema import DataConfig
+from tests.error_texts import raises_text
 
 FILES = (
     "train-images-idx3-ubyte",
@@ -75,7 +76,11 @@ def test_augment_gives_an_augmenter(folder):
     changed = found.augmenter(found.train_x, torch.Generator().manual_seed(0))
     assert changed.shape == found.train_x.shape
     assert not torch.equal(changed, found.train_x)
-    with pytest.raises(ConfigError, match="set augment = false"):
+    with raises_text(
+        ConfigError,
+        "Fashion-MNIST is augmented as images of shape (1, 28, 28) and cannot be "
+        "reshaped to (784,); set augment = false.",
+    ):
         found.reshaped((784,))
 
 
@@ -86,7 +91,12 @@ def test_without_a_path_the_debian_folder_is_read(tmp_path, monkeypatch):
 
 def test_missing_folder_names_the_package(tmp_path, monkeypatch):
     monkeypatch.setattr(fashion_mnist, "SYSTEM_FOLDER", tmp_path / "none")
-    with pytest.raises(ConfigError, match=r"none.* does not exist; .*dataset-fashion-mnist"):
+    with raises_text(
+        ConfigError,
+        f"Fashion-MNIST: the folder '{tmp_path}/none' does not exist; install Debian's "
+        "package dataset-fashion-mnist or set data.path to the folder with the four IDX "
+        "files.",
+    ):
         data.load(DataConfig(name="fashion-mnist"), 0)
 
 
@@ -123,7 +133,11 @@ def test_corrupt_gzip_data_is_refused(tmp_path):
     body = bytearray(path.read_bytes())
     body[100:200] = bytes(100)
     path.write_bytes(bytes(body))
-    with pytest.raises(ConfigError, match="damaged or truncated"):
+    with raises_text(
+        ConfigError,
+        f"'{tmp_path}/train-images-idx3-ubyte.gz' cannot be read (CRC check failed); it "
+        "is damaged or truncated: copy it again.",
+    ):
         load(tmp_path)
 
 
@@ -154,5 +168,10 @@ def test_other_formats_are_refused(tmp_path, start):
 def test_a_header_that_announces_more_than_memory_is_refused(tmp_path):
     header = struct.pack(">BBBBIII", 0, 0, 8, 3, 2**32 - 1, 2**32 - 1, 2**32 - 1)
     (make(tmp_path, False) / FILES[0]).write_bytes(header)
-    with pytest.raises(ConfigError, match="holds 16 bytes"):
+    with raises_text(
+        ConfigError,
+        f"'{tmp_path}/train-images-idx3-ubyte' holds 16 bytes where its header of shape "
+        "(4294967295, 4294967295, 4294967295) asks for 79228162458924105385300197391; "
+        "it is truncated or damaged: copy it again.",
+    ):
         load(tmp_path)

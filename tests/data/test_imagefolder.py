@@ -9,6 +9,7 @@ from adaqat_hw.data._image_files import read_image
 from adaqat_hw.data._streamed import MEAN, STD
 from adaqat_hw.errors import ConfigError, StageFailed
 from adaqat_hw.schema import DataConfig
+from tests.error_texts import raises_text
 
 CLASSES = ("ant", "bee", "cow")
 TRAIN, TEST = 5, 4
@@ -128,7 +129,10 @@ def test_ranks_share_a_batch_and_open_only_their_own_files(folder, monkeypatch):
     assert torch.equal(parts[0], whole[[0, 1, 2, 6, 7, 8]])
     assert torch.equal(parts[1], whole[[3, 4, 5, 9, 10, 11]])
     assert len(opened) == len(set(opened)) == 12
-    with pytest.raises(ConfigError, match="batch_size = 6 cannot be shared evenly by 4"):
+    with raises_text(
+        ConfigError,
+        "train.batch_size = 6 cannot be shared evenly by 4 processes; choose a multiple of 4.",
+    ):
         found.train_batches(6, 2, generator(), rank=0, world=4)
 
 
@@ -175,7 +179,11 @@ def test_test_stands_in_for_val(tmp_path):
 def test_a_damaged_image_is_one_sentence_with_its_path(tmp_path, workers):
     path = write(tmp_path) / "train" / "bee" / "3.PNG"
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(ConfigError, match=r"^The image '.*bee/3\.PNG' cannot be read .*remove it"):
+    with raises_text(
+        ConfigError,
+        f"The image '{tmp_path}/train/bee/3.PNG' cannot be read (image file is "
+        "truncated); it is truncated or damaged: copy it again or remove it.",
+    ):
         list(load(tmp_path, workers=workers).train_batches(5, 3, generator()))
 
 
@@ -184,31 +192,60 @@ def test_a_worker_that_dies_fails_the_stage(folder, monkeypatch):
         raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Bus error.")
 
     monkeypatch.setattr("adaqat_hw.data._streamed.read_image", die)
-    with pytest.raises(StageFailed, match=r"reads images ended .*Bus error.*lower data\.workers"):
+    with raises_text(
+        StageFailed,
+        "data failed: a process that reads images ended (DataLoader worker (pid 1) is "
+        "killed by signal: Bus error.); lower data.workers or give the machine more "
+        "(shared) memory.",
+    ):
         list(load(folder).test_batches(4))
 
 
 def test_layouts_that_do_not_fit_are_refused(tmp_path):
-    with pytest.raises(ConfigError, match=r"needs data\.path: a folder with train/<class>"):
+    with raises_text(
+        ConfigError,
+        "The data set 'imagefolder' needs data.path: a folder with train/<class>/* and "
+        "val/<class>/* (or test/<class>/*).",
+    ):
         data.load(DataConfig(name="imagefolder"), 0)
-    with pytest.raises(ConfigError, match=r"train' does not exist; data\.path must hold"):
+    with raises_text(
+        ConfigError,
+        f"The image folder '{tmp_path}/train' does not exist; data.path must hold "
+        "train/<class>/* and val/<class>/* (or test/<class>/*).",
+    ):
         load(tmp_path)
     write(tmp_path)
     (tmp_path / "val" / "cow").rename(tmp_path / "val" / "yak")
-    with pytest.raises(ConfigError, match=r"missing are \['cow'\] \(1\), unknown are \['yak'\]"):
+    with raises_text(
+        ConfigError,
+        f"The class folders of '{tmp_path}/val' differ from those of 'train': missing "
+        "are ['cow'] (1), unknown are ['yak'] (1); both splits need the same classes.",
+    ):
         load(tmp_path)
     (tmp_path / "val" / "yak").rename(tmp_path / "val" / "cow")
     for path in (tmp_path / "train" / "ant").iterdir():
         path.unlink()
-    with pytest.raises(ConfigError, match=r"train/ant' holds no \.jpg"):
+    with raises_text(
+        ConfigError,
+        f"The class folder '{tmp_path}/train/ant' holds no .jpg, .jpeg or .png file; "
+        "fill it, or remove it from every split.",
+    ):
         load(tmp_path)
     (tmp_path / "val").rename(tmp_path / "other")
-    with pytest.raises(ConfigError, match=r"val' does not exist"):
+    with raises_text(
+        ConfigError,
+        f"The image folder '{tmp_path}/val' does not exist; data.path must hold "
+        "train/<class>/* and val/<class>/* (or test/<class>/*).",
+    ):
         load(tmp_path)
 
 
 def test_one_class_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match=r"holds the class folders \['ant'\]; .* two classes"):
+    with raises_text(
+        ConfigError,
+        f"The image folder '{tmp_path}/train' holds the class folders ['ant']; it needs "
+        "one folder for each of at least two classes.",
+    ):
         load(write(tmp_path, classes=("ant",)))
 
 

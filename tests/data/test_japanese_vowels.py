@@ -8,6 +8,7 @@ from adaqat_hw import data
 from adaqat_hw.data._vowel_files import TEST_BLOCKS, TRAIN_BLOCKS
 from adaqat_hw.errors import ConfigError
 from adaqat_hw.schema import DataConfig
+from tests.error_texts import raises_text
 
 
 def utterances(sizes, seed):
@@ -110,17 +111,36 @@ def test_an_installed_aeon_is_read_and_not_imported(tmp_path, monkeypatch):
 
 def test_without_files_it_says_where_to_get_them(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(
-        ConfigError, match=r"needs its files: 'pip install --no-deps aeon'.*data\.path"
+    with raises_text(
+        ConfigError,
+        "The data set 'japanese-vowels' needs its files: 'pip install --no-deps aeon', "
+        "whose package holds the files, or set data.path to a folder with 'ae.train' "
+        "and 'ae.test' (UCI Machine Learning Repository, 'Japanese Vowels') or "
+        "'JapaneseVowels_TRAIN.ts' and 'JapaneseVowels_TEST.ts' (aeon, sktime).",
     ):
         data.load(DataConfig(name="japanese-vowels"), 0)
 
 
 def test_other_folders_are_refused(tmp_path):
-    with pytest.raises(ConfigError, match=r"gone' does not exist; 'pip install --no-deps aeon'"):
+    with raises_text(
+        ConfigError,
+        f"Japanese vowels: the folder '{tmp_path}/gone' does not exist; 'pip install "
+        "--no-deps aeon', whose package holds the files, or set data.path to a folder "
+        "with 'ae.train' and 'ae.test' (UCI Machine Learning Repository, 'Japanese "
+        "Vowels') or 'JapaneseVowels_TRAIN.ts' and 'JapaneseVowels_TEST.ts' (aeon, "
+        "sktime).",
+    ):
         load(tmp_path / "gone")
     (tmp_path / "JapaneseVowels_eq_TRAIN.ts").write_text(ts(TRAIN))
-    with pytest.raises(ConfigError, match=r"holds \['JapaneseVowels_eq_TRAIN.ts'\], which is no"):
+    with raises_text(
+        ConfigError,
+        f"Japanese vowels: the folder '{tmp_path}' holds "
+        "['JapaneseVowels_eq_TRAIN.ts'], which is no known layout; 'pip install "
+        "--no-deps aeon', whose package holds the files, or set data.path to a folder "
+        "with 'ae.train' and 'ae.test' (UCI Machine Learning Repository, 'Japanese "
+        "Vowels') or 'JapaneseVowels_TRAIN.ts' and 'JapaneseVowels_TEST.ts' (aeon, "
+        "sktime).",
+    ):
         load(tmp_path)
 
 
@@ -163,7 +183,11 @@ def test_damaged_files_are_named(tmp_path, layout, change, word):
 def test_bytes_that_are_no_text_are_refused(folder, tmp_path):
     path = write(tmp_path, uci) / "ae.test"
     path.write_bytes(b"\xff\xfe\x00" * 10)
-    with pytest.raises(ConfigError, match=r"ae\.test' cannot be read"):
+    with raises_text(
+        ConfigError,
+        f"'{tmp_path}/ae.test' cannot be read ('utf-8' codec can't decode byte 0xff in "
+        "position 0: invalid start byte); copy it again.",
+    ):
         load(tmp_path)
 
 
@@ -171,7 +195,11 @@ def test_a_constant_coefficient_is_refused(tmp_path):
     write(tmp_path, uci)
     flat = [(np.where(np.arange(12)[:, None] == 4, 1.5, x), y) for x, y in TRAIN]
     (tmp_path / "ae.train").write_text(uci(flat))
-    with pytest.raises(ConfigError, match="the same in every training frame"):
+    with raises_text(
+        ConfigError,
+        "Japanese vowels: a coefficient is the same in every training frame; the files "
+        "are damaged, copy them again.",
+    ):
         load(tmp_path)
 
 

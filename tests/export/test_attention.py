@@ -25,6 +25,7 @@ from adaqat_hw.export.verify import check_bits, compare_logits, run_graph
 from adaqat_hw.qonnx_file import load_qonnx
 from adaqat_hw.quant import QuantizedNetwork, quantize
 from adaqat_hw.schema import NetworkConfig, QuantConfig
+from tests.error_texts import raises_text
 
 _SETTINGS = {
     "vit": ("vit", {"input_shape": (3, 8, 8), "dim": 8, "depth": 1, "heads": 2}),
@@ -136,7 +137,11 @@ def test_an_operand_without_quantizer_is_noticed(exported: Exported) -> None:
     product = next(n for n in model.graph.node if n.name == "blocks.0.attention.context")
     quant = next(n for n in model.graph.node if product.input[1] in n.output)
     product.input[1] = quant.input[0]
-    with pytest.raises(ExportMismatch, match=r"second activations of layer 'blocks\.0\.attention"):
+    with raises_text(
+        ExportMismatch,
+        "The second activations of layer 'blocks.0.attention.context' have no Quant "
+        "node in the graph.",
+    ):
         check_bits(model, net.plan("manual"), "m")
 
 
@@ -157,8 +162,11 @@ def test_products_that_do_not_match_the_network_are_refused(exported: Exported) 
     net, path = exported("vit")
     weights = layer_weights(net)
     assert "blocks.0.attention.scores" not in weights
-    with pytest.raises(
-        ExportMismatch, match=r"has 2 products of two activations .* network 0 \[\]"
+    with raises_text(
+        ExportMismatch,
+        "The exported graph has 2 products of two activations "
+        "['blocks.0.attention.scores', 'blocks.0.attention.context'], the network 0 []; "
+        "the exporter changed or duplicated a layer.",
     ):
         name_layers(load_qonnx(path), weights)
 

@@ -19,6 +19,7 @@ from adaqat_hw.schema import GOLDEN_FRAMES, BitWidthPlan, QonnxArtifact, RunConf
 
 # Stages do not import each other; a test may use what another stage writes.
 from adaqat_hw.train import Variant, train
+from tests.error_texts import raises_text
 
 MakeConfig = Callable[..., RunConfig]
 
@@ -75,7 +76,7 @@ def test_golden_vectors_hold_inputs_logits_and_labels(
 
 def test_a_sample_limit_is_recorded(run_config: MakeConfig, trained: Path, tmp_path: Path) -> None:
     assert export(run_config(), trained / "mlp", tmp_path, samples=7).samples == 7
-    with pytest.raises(ConfigError, match="samples = 0 must be at least 1"):
+    with raises_text(ConfigError, "samples = 0 must be at least 1; leave it out for all."):
         export(run_config(), trained / "mlp", tmp_path, samples=0)
 
 
@@ -152,12 +153,16 @@ def test_tokens_stay_integers_in_the_graph_and_the_golden_file(tmp_path: Path) -
 def test_full_precision_cannot_be_exported(
     run_config: MakeConfig, trained: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigError, match=r"in full precision .*export a variant with bit-widths"):
+    with raises_text(
+        ConfigError,
+        f"The training in '{tmp_path}/float' is in full precision ('float') and has no "
+        "integers to export; export a variant with bit-widths.",
+    ):
         export(run_config(), trained / "float", tmp_path)
 
 
 def test_an_unfinished_training_is_named(run_config: MakeConfig, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"result\.json' does not exist"):
+    with raises_text(ConfigError, f"TrainResult '{tmp_path}/none/result.json' does not exist."):
         export(run_config(), tmp_path / "none", tmp_path / "out")
 
 
@@ -167,23 +172,42 @@ def test_an_edited_plan_is_refused(run_config: MakeConfig, trained: Path, tmp_pa
     plan = BitWidthPlan.read(source / "plan.json")
     rows = [plan.layers[0].model_copy(update={"weight_bits": 3}), *plan.layers[1:]]
     plan.model_copy(update={"layers": tuple(rows)}).write(source / "plan.json")
-    with pytest.raises(ConfigError, match=r"changed after training .*train at the edited plan"):
+    with raises_text(
+        ConfigError,
+        f"'{tmp_path}/train/plan.json' was changed after training (digest aed96968e45b, "
+        "trained with bce94ffde86d); train at the edited plan instead of exporting it: "
+        "'adaqat-hw train CONFIG --plan FILE'.",
+    ):
         export(run_config(), source, tmp_path / "out")
 
 
 def test_another_network_or_damaged_weights_are_refused(
     run_config: MakeConfig, trained: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigError, match=r"is of network 'mlp', the configuration names 'demo-c"):
+    with raises_text(
+        ConfigError,
+        f"The training in '{tmp_path}/mlp' is of network 'mlp', the configuration names "
+        "'demo-cnn'; give the configuration it was trained with.",
+    ):
         export(run_config("demo-cnn"), trained / "mlp", tmp_path / "out")
     narrow = run_config(options={"hidden": [8, 8]})
-    with pytest.raises(ConfigError, match=r"checkpoint\.pt' does not fit this network"):
+    with raises_text(
+        ConfigError,
+        f"Checkpoint '{tmp_path}/mlp/checkpoint.pt' does not fit this network (['size "
+        "mismatch for network.fc1.weight: copying a param with shape torch.Size([64, "
+        "64]) from checkpoint, the shape in current model is torch.Size([8, 64])']); "
+        "train again, or give the configuration it was trained with.",
+    ):
         export(narrow, trained / "mlp", tmp_path / "out")
     source = tmp_path / "train"
     shutil.copytree(trained / "mlp", source)
     data = (source / "checkpoint.pt").read_bytes()
     (source / "checkpoint.pt").write_bytes(data[: len(data) // 2])
-    with pytest.raises(ConfigError, match=r"checkpoint\.pt' is damaged.*delete it"):
+    with raises_text(
+        ConfigError,
+        f"Checkpoint '{tmp_path}/train/checkpoint.pt' is damaged or no checkpoint; "
+        "delete it and train again.",
+    ):
         export(run_config(), source, tmp_path / "out")
 
 
@@ -200,7 +224,9 @@ def test_a_graph_with_other_bits_leaves_no_artifact(
         write(net, path)
 
     monkeypatch.setattr(stage, "write_qonnx", wrong)
-    with pytest.raises(ExportMismatch, match=r"Layer 'fc2' has weight_bits = 7 in the exported"):
+    with raises_text(
+        ExportMismatch, "Layer 'fc2' has weight_bits = 7 in the exported graph and 5 in the plan."
+    ):
         export(run_config(), trained / "mlp", tmp_path)
     assert {p.name for p in tmp_path.iterdir()} == {"golden.npz", "model.onnx"}
 
@@ -212,7 +238,11 @@ def test_a_graph_that_decides_differently_leaves_no_artifact(
 
     run = stage.run_graph
     monkeypatch.setattr(stage, "run_graph", lambda *a, **k: -run(*a, **k))
-    with pytest.raises(ExportMismatch, match=r"differently from PyTorch on \d+ of 360 test"):
+    with raises_text(
+        ExportMismatch,
+        "The exported graph decides differently from PyTorch on 360 of 360 test samples "
+        "(largest logit error 14.8); this is a fault of the export, please report it.",
+    ):
         export(run_config(), trained / "mlp", tmp_path)
     assert list(tmp_path.iterdir()) == []
 

@@ -19,6 +19,7 @@ from adaqat_hw.export.verify import check_bits, compare_logits, run_graph
 from adaqat_hw.qonnx_file import load_qonnx
 from adaqat_hw.quant import QuantizedNetwork
 from adaqat_hw.schema import QuantConfig
+from tests.error_texts import raises_text
 
 MakeNet = Callable[..., QuantizedNetwork]
 _SMALL = {"channels": (4, 6, 8), "input_shape": (3, 8, 8)}
@@ -88,7 +89,13 @@ def test_joins_are_read_and_compared(resnet: tuple[QuantizedNetwork, Path]) -> N
     assert plan.joins
     assert join_bits(model, "m") == [(j.bits, j.signed) for j in plan.joins]
     wide = tuple(j.model_copy(update={"bits": 7}) for j in plan.joins)
-    with pytest.raises(ExportMismatch, match=r"residual adds of the exported graph have"):
+    with raises_text(
+        ExportMismatch,
+        "The residual adds of the exported graph have (bits, signed) [(4, True), (4, "
+        "True), (4, True), (4, True), (4, True), (4, True), (4, True), (4, True), (4, "
+        "True)], the plan's joins [(7, True), (7, True), (7, True), (7, True), (7, "
+        "True), (7, True), (7, True), (7, True), (7, True)].",
+    ):
         check_bits(model, plan.model_copy(update={"joins": wide}), "m")
 
 
@@ -111,7 +118,11 @@ def test_a_plan_that_differs_names_the_layer(
 
 def test_a_plan_of_another_network_is_refused(make_net: MakeNet, tmp_path: Path) -> None:
     write_qonnx(make_net("demo-cnn"), tmp_path / "m.onnx")
-    with pytest.raises(ExportMismatch, match=r"has the layers \['conv1'.*the plan \['fc1'"):
+    with raises_text(
+        ExportMismatch,
+        "'m.onnx' has the layers ['conv1', 'conv2', 'fc'], the plan ['fc1', 'fc2', "
+        "'fc3']; export the network that the plan was learned on.",
+    ):
         check_bits(load_qonnx(tmp_path / "m.onnx"), make_net("mlp").plan("uniform"), "m.onnx")
 
 
@@ -123,9 +134,16 @@ def test_layers_are_matched_by_their_weights(make_net: MakeNet, tmp_path: Path) 
     name_layers(model, dict(reversed(weights.items())))
     assert [n.name for n in model.graph.node if n.op_type in MAC_OPS] == list(weights)
     changed = {**weights, "conv2": weights["conv2"] + 1}
-    with pytest.raises(ExportMismatch, match=r"Node 'conv2' \(Conv\) .* no layer that is left"):
+    with raises_text(
+        ExportMismatch,
+        "Node 'conv2' (Conv) of the exported graph holds the weights of no layer that "
+        "is left ('conv2', 'fc'); the exporter changed or duplicated a layer.",
+    ):
         name_layers(model, changed)
-    with pytest.raises(ExportMismatch, match=r"Layers 'extra' have no node"):
+    with raises_text(
+        ExportMismatch,
+        "Layers 'extra' have no node in the exported graph; the exporter dropped or merged them.",
+    ):
         name_layers(model, {**weights, "extra": np.ones((2, 2))})
 
 
@@ -173,5 +191,9 @@ def test_addends_with_two_scales_are_refused(resnet: tuple[QuantizedNetwork, Pat
     scale = numpy_helper.from_array(np.asarray(9.0, np.float32), "other_scale")
     model.graph.initializer.append(scale)
     quant.input[1] = "other_scale"
-    with pytest.raises(ConfigError, match=r"quantized differently .* through one quantizer"):
+    with raises_text(
+        ConfigError,
+        "The addends of 'Add_0' in 'm' are quantized differently (4 and 4 bits, scales "
+        "9 and 0.75); both must go through one quantizer.",
+    ):
         join_bits(model, "m")

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from adaqat_hw.errors import ExportMismatch
 from adaqat_hw.export.verify import compare_logits, require_agreement
+from tests.error_texts import raises_text
 
 
 def test_equal_logits_agree() -> None:
@@ -22,7 +23,11 @@ def test_another_decision_is_a_mismatch_with_counts() -> None:
     agreement = compare_logits(expected, found)
     assert agreement.argmax_agreement == pytest.approx(2 / 3)
     assert agreement.mismatches == 1
-    with pytest.raises(ExportMismatch, match=r"on 1 of 3 test samples .* error 0\.75"):
+    with raises_text(
+        ExportMismatch,
+        "The exported graph decides differently from PyTorch on 1 of 3 test samples "
+        "(largest logit error 0.75); this is a fault of the export, please report it.",
+    ):
         require_agreement(agreement)
 
 
@@ -36,7 +41,11 @@ def test_a_tie_is_counted_but_no_mismatch() -> None:
 
 def test_logits_that_are_no_numbers_are_a_mismatch() -> None:
     expected = np.asarray([[1.0, 0.0]])
-    with pytest.raises(ExportMismatch, match="differently"):
+    with raises_text(
+        ExportMismatch,
+        "The exported graph decides differently from PyTorch on 0 of 1 test samples "
+        "(largest logit error nan); this is a fault of the export, please report it.",
+    ):
         require_agreement(compare_logits(expected, np.asarray([[np.nan, 0.0]])))
 
 
@@ -53,7 +62,12 @@ def test_agreement_counts_what_differs(seed: int, rows: int, classes: int) -> No
 def test_more_ties_than_chance_are_refused() -> None:
     expected = np.tile([[1.0, 1.0 - 1e-7]], (200, 1))
     found = np.where(np.arange(200)[:, None] < 5, expected[:, ::-1], expected)
-    with pytest.raises(ExportMismatch, match="on 5 of 200 test samples where rounding may decide"):
+    with raises_text(
+        ExportMismatch,
+        "The exported graph decides differently from PyTorch on 5 of 200 test samples "
+        "where rounding may decide; that is more than 2% and no chance: train the "
+        "network further, or report it.",
+    ):
         require_agreement(compare_logits(expected, found))
     found = np.where(np.arange(200)[:, None] < 4, expected[:, ::-1], expected)
     require_agreement(compare_logits(expected, found))

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adaqat_hw.schema import IntType, SoftwareEnds
+from tests.error_texts import raises_text
 
 
 def wrapped(model):
@@ -115,7 +116,11 @@ def test_signatures_of_a_file_are_its_integer_weights(flow_module, writer):
 
 def test_wrong_number_of_layer_names_is_refused(flow_module, networks):
     refused = flow_module("flow_state").Refused
-    with pytest.raises(refused, match=r"names 1 layers \['a'\] but the file has 2"):
+    with raises_text(
+        refused,
+        "The request names 1 layers ['a'] but the file has 2 multiply-accumulate nodes; "
+        "export the network again.",
+    ):
         flow_module("network").mac_layers(wrapped(networks["mlp"]()), ("a",))
 
 
@@ -127,7 +132,11 @@ def test_input_quantizer_is_read(flow_module, networks):
 def test_input_without_quantizer_is_refused(flow_module, writer):
     w = writer((1, 16))
     w.linear(16, 10, "fc")
-    with pytest.raises(flow_module("flow_state").Refused, match="goes into MatMul, not into one"):
+    with raises_text(
+        flow_module("flow_state").Refused,
+        "The network's input goes into MatMul, not into one quantizer; put a quantizer "
+        "of at most 8 bits at the input and export again.",
+    ):
         flow_module("network").input_quantizer(wrapped(w.model()), "x")
 
 

@@ -21,6 +21,7 @@ from adaqat_hw.report.cards import cards
 from adaqat_hw.report.content import plans_table
 from adaqat_hw.report.findings import findings
 from adaqat_hw.schema import ThroughputRequest
+from tests.error_texts import raises_text
 
 SLOW = ThroughputRequest(kind="fps", fps=10, fill=1.0)
 
@@ -307,7 +308,11 @@ def test_the_variant_is_the_requests_whatever_the_folder_is_called(maker):
 
 def test_a_folder_without_records_is_no_run(tmp_path):
     (tmp_path / "train" / "learned").mkdir(parents=True)
-    with pytest.raises(ConfigError, match="holds no training, export or build; give a run dir"):
+    with raises_text(
+        ConfigError,
+        f"'{tmp_path}' holds no "
+        "training, export or build; give a run directory, such as runs/demo.",
+    ):
         collect(tmp_path)
 
 
@@ -351,7 +356,12 @@ def test_a_resource_file_of_another_stage_is_refused(full_run):
     (build,) = full_run.glob("build/learned-*")
     text = (build / "resources-yosys_synth.json").read_text()
     (build / "resources-finn_estimate.json").write_text(text)
-    with pytest.raises(ReportError, match=r"resources-finn_estimate.json' says it is of stage"):
+    with raises_text(
+        ReportError,
+        f"'{full_run}/build/learned-pynq-z1-10ns-rtl-2751967a28e2/resources-finn_estimate.json' "
+        "says it is of stage 'yosys_synth'; that stage's file is "
+        "'resources-yosys_synth.json': delete the one that is wrong.",
+    ):
         collect(full_run)
 
 
@@ -378,5 +388,11 @@ def test_strange_log_rows_are_left_out(full_run):
 def test_a_plan_of_another_network_is_refused(full_run, maker):
     maker.bits = {"other": (4, 4)}
     maker.plan("learned").write(full_run / "train" / "learned" / "plan.json")
-    with pytest.raises(ReportError, match=r"plan.json' contradicts 'spec.json'.*other"):
+    with raises_text(
+        ReportError,
+        f"'{full_run}/train/learned/plan.json' contradicts 'spec.json' beside it: The "
+        "plan for 'demo-cnn' does not fit network 'demo-cnn': it lacks ['conv1', "
+        "'conv2', 'conv3', 'fc1', 'fc2'] and has ['other'], which the network lacks; "
+        "give one row per layer.",
+    ):
         collect(full_run)

