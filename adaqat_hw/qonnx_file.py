@@ -131,7 +131,7 @@ def _check_names(graph: onnx.GraphProto, path: Path) -> None:
             fault = "leads out of its folder ('..')"
         if fault is not None:
             raise ConfigError(
-                f"QONNX file {str(path)!r} has a {what} named {name[:80]!r}, which {fault} and is "
+                f"QONNX file {str(path)!r} has the {what} name {name[:80]!r}, which {fault} and is "
                 f"refused; rename it or {_ADVICE}."
             )
 
@@ -171,7 +171,12 @@ def _check_shape(name: str, dims: Iterable[int], path: Path) -> int:
     """Return the number of elements; an unknown dimension is 0 in the file and counts as 1."""
     listed = list(dims)
     count = math.prod(max(dim, 1) for dim in listed)
-    if count > _MOST_ELEMENTS or min(listed, default=0) < -1:
+    if (lowest := min(listed, default=0)) < -1:
+        raise ConfigError(
+            f"QONNX file {str(path)!r} has tensor {name!r} of shape {listed[:8]!r}, whose "
+            f"dimension {lowest!r} is negative; {_ADVICE}."
+        )
+    if count > _MOST_ELEMENTS:
         raise ConfigError(
             f"QONNX file {str(path)!r} has tensor {name!r} of shape {listed[:8]!r}; at most "
             f"{_MOST_ELEMENTS} elements are allowed: give a smaller network."

@@ -24,6 +24,7 @@ TIE = 1e-5
 # More decisions than this share cannot all be lost to rounding; a few always can on few samples.
 MOST_TIES = 0.02
 _FEW_TIES = 3
+_REPORT = "this is a fault of the export, please report it"
 _MEMORY_BYTES = 256 * 2**20
 _LARGEST_BATCH = 256
 _COMPARED = (
@@ -79,11 +80,13 @@ def _row(bits: NodeBits, wanted: LayerBits) -> LayerBits:
 
 def _present(quant: QuantNode | None, layer: str, what: str) -> QuantNode:
     if quant is None:
-        raise ExportMismatch(f"The {what} of layer {layer!r} have no Quant node in the graph.")
+        raise ExportMismatch(
+            f"The {what} of layer {layer!r} have no Quant node in the graph; {_REPORT}."
+        )
     if quant.zero_point:
         raise ExportMismatch(
             f"The {what} of layer {layer!r} have a zero point other than 0 in the graph, which "
-            "the hardware cannot compute."
+            "the hardware cannot compute; use a symmetric quantizer."
         )
     return quant
 
@@ -94,7 +97,7 @@ def _compare(found: LayerBits, wanted: LayerBits) -> None:
         if have != want:
             raise ExportMismatch(
                 f"Layer {found.layer!r} has {field} = {have!r} in the exported graph and {want!r} "
-                "in the plan."
+                f"in the plan; {_REPORT}."
             )
 
 
@@ -106,7 +109,7 @@ def _check_joins(model: onnx.ModelProto, plan: BitWidthPlan, source: str) -> Non
     if missing or len(found) < len(wanted):
         raise ExportMismatch(
             f"The residual adds of the exported graph have (bits, signed) {found!r}, the plan's "
-            f"joins {wanted!r}."
+            f"joins {wanted!r}; {_REPORT}."
         )
 
 
@@ -153,7 +156,7 @@ def require_agreement(agreement: Agreement) -> None:
         raise ExportMismatch(
             f"The exported graph decides differently from PyTorch on {agreement.mismatches} of "
             f"{agreement.samples} test samples (largest logit error "
-            f"{agreement.max_abs_error:.3g}); this is a fault of the export, please report it."
+            f"{agreement.max_abs_error:.3g}); {_REPORT}."
         )
     if agreement.ties > max(_FEW_TIES, MOST_TIES * agreement.samples):
         raise ExportMismatch(

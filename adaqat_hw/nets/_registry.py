@@ -62,7 +62,9 @@ def register(
 
     def decorate(builder: Callable[[_AnyOptions], nn.Module]) -> Callable[..., nn.Module]:
         if name in _REGISTRY:
-            raise ConfigError(f"A network named {name!r} is registered already; choose another.")
+            raise ConfigError(
+                f"A network named {name!r} is registered already; choose another name."
+            )
         _REGISTRY[name] = _Entry(options, builder, description)
         return builder
 

@@ -82,6 +82,9 @@ def first_fault(exc: ValidationError) -> str:
     parts = []
     for err in exc.errors()[:3]:
         where = ".".join(str(x) for x in err["loc"])
+        if err["type"] == "missing":
+            parts.append(f"{where} is missing")
+            continue
         message = str(err["msg"]).removeprefix("Value error, ").rstrip(".")
         if err["type"] == "value_error" and isinstance(err.get("input"), dict):
             parts.append(f"{where}: {message}" if where else message)

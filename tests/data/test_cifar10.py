@@ -191,15 +191,21 @@ def test_other_folders_are_refused_with_what_was_found(tmp_path):
 @pytest.mark.parametrize("name", BATCHES)
 def test_each_missing_batch_is_named(tmp_path, name):
     (write_batches(tmp_path) / name).unlink()
-    with pytest.raises(ConfigError, match=f"lacks {name}; unpack"):
+    with raises_text(
+        ConfigError, f"CIFAR-10: '{tmp_path}' lacks {name}; unpack the whole archive."
+    ):
         load(tmp_path)
 
 
 @pytest.mark.parametrize("keep", [0, 1, 50, 1000, 30_000, -1])
 def test_truncated_batches_are_refused(tmp_path, keep):
+    cause = "Ran out of input" if keep in (0, -1) else "pickle data was truncated"
     path = write_batches(tmp_path) / "data_batch_3"
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(ConfigError, match=r"data_batch_3' cannot be read .*truncated"):
+    with raises_text(
+        ConfigError,
+        f"'{path}' cannot be read ({cause}); it is truncated or damaged: unpack the archive again.",
+    ):
         load(tmp_path)
 
 
@@ -216,41 +222,60 @@ class Calls:
 @pytest.mark.parametrize(
     ("body", "name"),
     [
-        (lambda p: Calls(os.mkdir, str(p / "owned")), "posix.mkdir"),
-        (lambda p: Calls(eval, f"__import__('os').mkdir({str(p / 'owned')!r})"), "eval"),
-        (lambda p: {b"data": Calls(np.fromfile, "/dev/null")}, "fromfile"),
-        (lambda p: Calls(__import__("codecs").encode, "aa", "rot13"), "rot13"),
+        (lambda p: Calls(os.mkdir, str(p / "owned")), "'posix.mkdir'"),
+        (
+            lambda p: Calls(eval, f"__import__('os').mkdir({str(p / 'owned')!r})"),
+            "'__builtin__.eval'",
+        ),
+        (lambda p: {b"data": Calls(np.fromfile, "/dev/null")}, "'numpy.fromfile'"),
+        (lambda p: Calls(__import__("codecs").encode, "aa", "rot13"), "the text encoding 'rot13'"),
     ],
 )
 def test_pickles_that_call_anything_else_are_refused_and_not_run(tmp_path, body, name):
     folder = write_batches(tmp_path)
     (folder / "data_batch_1").write_bytes(pickle.dumps(body(tmp_path), protocol=2))
-    with pytest.raises(ConfigError, match=rf"data_batch_1' asks for .*{name}.* nothing of it"):
+    with raises_text(
+        ConfigError,
+        f"'{folder}/data_batch_1' asks for {name}, which is no part of CIFAR-10; nothing of it "
+        "was run: use the official archive.",
+    ):
         load(folder)
     assert not (tmp_path / "owned").exists()
 
 
 PIXELS = np.zeros((10, 3072), np.uint8)
+NO_BATCH = (
+    "is no CIFAR-10 batch: it must be a dictionary with an array 'data' and a list 'labels'; use "
+    "the archive 'CIFAR-10 python version'."
+)
+OTHER_DATA = "has 'data' of shape {} and type {}; CIFAR-10 has (n, 3072) of uint8."
+OTHER_LABELS = "has {} labels for {} images; CIFAR-10 has one integer from 0 to 9 for each."
 
 
 @pytest.mark.parametrize(
-    ("body", "word"),
+    ("body", "text"),
     [
-        ([1, 2], "is no CIFAR-10 batch"),
-        ({b"data": PIXELS}, "is no CIFAR-10 batch"),
-        ({b"data": PIXELS, b"fine_labels": [0] * 10}, "is no CIFAR-10 batch"),
-        ({b"data": PIXELS.astype(np.float32), b"labels": [0] * 10}, "float32"),
-        ({b"data": PIXELS[:, :3000], b"labels": [0] * 10}, r"\(10, 3000\)"),
-        ({b"data": PIXELS, b"labels": [0] * 9}, "9 labels for 10 images"),
-        ({b"data": PIXELS, b"labels": [10] * 10}, "integer from 0 to 9"),
-        ({b"data": PIXELS, b"labels": [0.5] * 10}, "integer from 0 to 9"),
-        ({b"data": PIXELS[:0], b"labels": []}, "0 labels for 0 images"),
+        ([1, 2], NO_BATCH),
+        ({b"data": PIXELS}, NO_BATCH),
+        ({b"data": PIXELS, b"fine_labels": [0] * 10}, NO_BATCH),
+        (
+            {b"data": PIXELS.astype(np.float32), b"labels": [0] * 10},
+            OTHER_DATA.format("(10, 3072)", "float32"),
+        ),
+        (
+            {b"data": PIXELS[:, :3000], b"labels": [0] * 10},
+            OTHER_DATA.format("(10, 3000)", "uint8"),
+        ),
+        ({b"data": PIXELS, b"labels": [0] * 9}, OTHER_LABELS.format(9, 10)),
+        ({b"data": PIXELS, b"labels": [10] * 10}, OTHER_LABELS.format(10, 10)),
+        ({b"data": PIXELS, b"labels": [0.5] * 10}, OTHER_LABELS.format(10, 10)),
+        ({b"data": PIXELS[:0], b"labels": []}, OTHER_LABELS.format(0, 0)),
     ],
 )
-def test_batches_of_another_set_are_refused(tmp_path, body, word):
+def test_batches_of_another_set_are_refused(tmp_path, body, text):
     folder = write_batches(tmp_path)
     (folder / "test_batch").write_bytes(pickle.dumps(body, protocol=4))
-    with pytest.raises(ConfigError, match=word):
+    with raises_text(ConfigError, f"'{folder}/test_batch' {text}"):
         load(folder)
 
 
@@ -298,7 +323,12 @@ def test_truncated_images_are_named(tmp_path, suffix, share):
     Image.fromarray(noise).save(path)
     body = path.read_bytes()
     path.write_bytes(body[: int(share * len(body))])
-    with pytest.raises(ConfigError, match=rf"frog/0001.{suffix}' cannot be read"):
+    # What is in brackets is Pillow's own text.
+    with pytest.raises(
+        ConfigError,
+        match=rf"^The image '{path}' cannot be read \(.+\); it is truncated or damaged: unpack the "
+        r"archive again\.$",
+    ):
         load(tmp_path)
 
 

@@ -72,15 +72,26 @@ def test_reshaped_flattens_for_the_perceptron():
 
 
 @pytest.mark.parametrize(
-    ("options", "word"),
+    ("options", "text"),
     [
-        ({"path": "/x"}, "'/x'"),
-        ({"augment": True}, "augment is True"),
-        ({"options": {"size": 4}}, "size is unknown: the data set 'digits' takes no options"),
+        (
+            {"path": "/x"},
+            "The data set 'digits' is bundled with scikit-learn and takes no path, but path is "
+            "'/x'; remove it.",
+        ),
+        (
+            {"augment": True},
+            "The data set 'digits' cannot be augmented by crops and flips, but augment is True; "
+            "remove it or choose cifar10 or fashion-mnist.",
+        ),
+        (
+            {"options": {"size": 4}},
+            "data.options.size is unknown: the data set 'digits' takes no options.",
+        ),
     ],
 )
-def test_what_digits_cannot_do_is_refused(options, word):
-    with pytest.raises(ConfigError, match=word):
+def test_what_digits_cannot_do_is_refused(options, text):
+    with raises_text(ConfigError, text):
         load(**options)
 
 

@@ -17,6 +17,11 @@ FILES = (
     "t10k-images-idx3-ubyte",
     "t10k-labels-idx1-ubyte",
 )
+OTHER_IMAGES = "holds an array of shape {}; Fashion-MNIST has images of shape (n, 28, 28)."
+OTHER_LABELS = (
+    "holds labels of shape {} for 40 images; there must be one label per image: copy both files "
+    "again."
+)
 
 
 def idx(array):
@@ -44,6 +49,10 @@ def make(root, packed):
             else:
                 (root / name).write_bytes(body)
     return root
+
+
+def no_idx(start):
+    return f"begins with {start[:4]!r} and is no IDX file of unsigned bytes; copy it again."
 
 
 def load(path, **options):
@@ -104,27 +113,63 @@ def test_missing_folder_names_the_package(tmp_path, monkeypatch):
 def test_each_missing_file_is_named(tmp_path, name):
     make(tmp_path, False)
     (tmp_path / name).unlink()
-    with pytest.raises(ConfigError, match=f"neither '{name}' nor '{name}.gz'"):
+    with raises_text(
+        ConfigError,
+        f"Fashion-MNIST: '{tmp_path}' has neither '{name}' nor '{name}.gz'; put the four IDX "
+        "files there.",
+    ):
         load(tmp_path)
 
 
-@pytest.mark.parametrize("keep", [0, 3, 4, 7, 9, 15, 16, 17, -1])
+@pytest.mark.parametrize("keep", [0, 3, 4, 7])
 @pytest.mark.parametrize("name", FILES[:2])
-def test_truncated_files_are_refused(tmp_path, name, keep):
+def test_files_without_a_whole_header_are_refused(tmp_path, name, keep):
     path = make(tmp_path, False) / name
-    body = path.read_bytes()
-    if keep > len(body):
-        pytest.skip("the label file is shorter")
-    path.write_bytes(body[:keep])
-    with pytest.raises(ConfigError, match=name):
+    start = path.read_bytes()[:keep]
+    path.write_bytes(start)
+    with raises_text(ConfigError, f"'{path}' {no_idx(start)}"):
         load(tmp_path)
 
 
-@pytest.mark.parametrize("keep", [0, 5, 30, -9, -1])
+@pytest.mark.parametrize(
+    ("name", "keep", "shape", "size"),
+    [
+        (FILES[0], 9, (40, 0, 0), 16),
+        (FILES[0], 15, (40, 28, 0), 16),
+        (FILES[0], 16, (40, 28, 28), 31_376),
+        (FILES[0], 17, (40, 28, 28), 31_376),
+        (FILES[0], 31_375, (40, 28, 28), 31_376),
+        (FILES[1], 9, (40,), 48),
+        (FILES[1], 47, (40,), 48),
+    ],
+)
+def test_truncated_files_are_refused(tmp_path, name, keep, shape, size):
+    path = make(tmp_path, False) / name
+    path.write_bytes(path.read_bytes()[:keep])
+    with raises_text(
+        ConfigError,
+        f"'{path}' holds {keep} bytes where its header of shape {shape} asks for {size}; it is "
+        "truncated or damaged: copy it again.",
+    ):
+        load(tmp_path)
+
+
+def test_an_empty_gzip_file_is_refused(tmp_path):
+    path = make(tmp_path, True) / f"{FILES[0]}.gz"
+    path.write_bytes(b"")
+    with raises_text(ConfigError, f"'{path}' {no_idx(b'')}"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("keep", [5, 30, -9, -1])
 def test_truncated_gzip_files_are_refused(tmp_path, keep):
     path = make(tmp_path, True) / f"{FILES[0]}.gz"
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(ConfigError, match=f"{FILES[0]}.gz"):
+    with raises_text(
+        ConfigError,
+        f"'{path}' cannot be read (Compressed file ended before the end-of-stream marker was "
+        "reached); it is damaged or truncated: copy it again.",
+    ):
         load(tmp_path)
 
 
@@ -142,26 +187,26 @@ def test_corrupt_gzip_data_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "array", "word"),
+    ("name", "array", "text"),
     [
-        (FILES[0], np.zeros((40, 27, 28), np.uint8), r"\(n, 28, 28\)"),
-        (FILES[0], np.zeros((0, 28, 28), np.uint8), r"\(n, 28, 28\)"),
-        (FILES[1], np.zeros(39, np.uint8), r"shape \(39,\) for 40 images"),
-        (FILES[1], np.zeros(0, np.uint8), r"shape \(0,\) for 40 images"),
-        (FILES[1], np.full(40, 10, np.uint8), "label 10"),
-        (FILES[1], np.zeros((40, 1), np.uint8), r"\(40, 1\)"),
+        (FILES[0], np.zeros((40, 27, 28), np.uint8), OTHER_IMAGES.format("(40, 27, 28)")),
+        (FILES[0], np.zeros((0, 28, 28), np.uint8), OTHER_IMAGES.format("(0, 28, 28)")),
+        (FILES[1], np.zeros(39, np.uint8), OTHER_LABELS.format("(39,)")),
+        (FILES[1], np.zeros(0, np.uint8), OTHER_LABELS.format("(0,)")),
+        (FILES[1], np.full(40, 10, np.uint8), "holds the label 10; Fashion-MNIST has 0 to 9."),
+        (FILES[1], np.zeros((40, 1), np.uint8), OTHER_LABELS.format("(40, 1)")),
     ],
 )
-def test_files_of_another_set_are_refused(tmp_path, name, array, word):
+def test_files_of_another_set_are_refused(tmp_path, name, array, text):
     (make(tmp_path, False) / name).write_bytes(idx(array))
-    with pytest.raises(ConfigError, match=word):
+    with raises_text(ConfigError, f"'{tmp_path}/{name}' {text}"):
         load(tmp_path)
 
 
 @pytest.mark.parametrize("start", [b"PK\3\4zzzz", b"\0\0\x0d\1aaaa", b"\0\0\x08\0aaaa"])
 def test_other_formats_are_refused(tmp_path, start):
     (make(tmp_path, False) / FILES[0]).write_bytes(start)
-    with pytest.raises(ConfigError, match="no IDX file of unsigned bytes"):
+    with raises_text(ConfigError, f"'{tmp_path}/{FILES[0]}' {no_idx(start)}"):
         load(tmp_path)
 
 

@@ -173,19 +173,40 @@ def test_lists_without_own_words_or_too_small_are_refused(folder):
 
 
 @pytest.mark.parametrize(
-    ("options", "word"),
+    ("options", "text"),
     [
-        ({"languages": ("red",)}, r"languages = \('red',\) .*two different names"),
-        ({"languages": ("red", "red")}, "two different names"),
-        ({"languages": ("red", "../green")}, r"'../green', which is no plain file name"),
-        ({"length": 2}, "length = 2 .*from 3 to 64"),
-        ({"length": True}, "length = True"),
-        ({"per_language": 5}, "per_language = 5 .*from 20 to"),
-        ({"letters": 5}, "letters is unknown: .* takes languages, length, per_language"),
+        (
+            {"languages": ("red",)},
+            "languages = ('red',) of the data set 'words' must be a list of at least two different "
+            "names.",
+        ),
+        (
+            {"languages": ("red", "red")},
+            "languages = ('red', 'red') of the data set 'words' must be a list of at least two "
+            "different names.",
+        ),
+        (
+            {"languages": ("red", "../green")},
+            "languages holds '../green', which is no plain file name; give the names of files in "
+            "data.path.",
+        ),
+        ({"length": 2}, "length = 2 of the data set 'words' must be an integer from 3 to 64."),
+        (
+            {"length": True},
+            "length = True of the data set 'words' must be an integer from 3 to 64.",
+        ),
+        (
+            {"per_language": 5},
+            "per_language = 5 of the data set 'words' must be an integer from 20 to 10000000.",
+        ),
+        (
+            {"letters": 5},
+            "letters is unknown: the data set 'words' takes languages, length, per_language.",
+        ),
     ],
 )
-def test_wrong_options_are_refused(folder, options, word):
-    with pytest.raises(ConfigError, match=word):
+def test_wrong_options_are_refused(folder, options, text):
+    with raises_text(ConfigError, f"data.options.{text}"):
         load(folder, **options)
 
 

@@ -6,6 +6,7 @@ import json
 import pytest
 from rich.console import Console
 
+from adaqat_hw import schema
 from adaqat_hw.errors import ConfigError, ReportError
 from adaqat_hw.report import (
     build_summary,
@@ -317,38 +318,68 @@ def test_a_folder_without_records_is_no_run(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name",
+    ("name", "record"),
     [
-        "train/learned/result.json",
-        "train/w8a8/plan.json",
-        "train/float/spec.json",
-        "export/w4a4/artifact.json",
-        "config.json",
+        ("train/learned/result.json", "TrainResult"),
+        ("train/w8a8/plan.json", "BitWidthPlan"),
+        ("train/float/spec.json", "NetworkSpec"),
+        ("export/w4a4/artifact.json", "QonnxArtifact"),
+        ("config.json", "RunConfig"),
     ],
 )
-@pytest.mark.parametrize("text", ["{", "[]", '{"record": "Other"}', "", '{"schema_version": 99}'])
-def test_a_damaged_record_is_named(full_run, name, text):
-    (full_run / name).write_text(text)
-    with pytest.raises(ReportError, match=name.replace(".", r"\.")):
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (
+            "{",
+            "{record} '{path}' is not valid JSON (Expecting property name enclosed in double "
+            "quotes: line 1 column 2 (char 1)); it is damaged or was edited wrongly: delete it and "
+            "run the stage again.",
+        ),
+        (
+            "",
+            "{record} '{path}' is not valid JSON (Expecting value: line 1 column 1 (char 0)); it "
+            "is "
+            "damaged or was edited wrongly: delete it and run the stage again.",
+        ),
+        ("[]", "{record} '{path}' must hold one JSON object."),
+        ('{"record": "Other"}', "'{path}' holds a 'Other' record, not a '{record}'."),
+        (
+            '{"schema_version": 99}',
+            "'{path}' has {record} version 99; this release reads version VERSION: run the stage "
+            "again.",
+        ),
+    ],
+)
+def test_a_damaged_record_is_named(full_run, name, record, body, text):
+    path = full_run / name
+    path.write_text(body)
+    version = str(getattr(schema, record).schema_version)
+    text = text.replace("VERSION", version).format(path=path, record=record)
+    with raises_text(ReportError, text):
         collect(full_run)
 
 
 @pytest.mark.parametrize(
-    "name",
+    ("name", "record"),
     [
-        "request.json",
-        "result.json",
-        "hardware.json",
-        "simulation.json",
-        "board.json",
-        "resources-finn_estimate.json",
-        "resources-yosys_synth.json",
+        ("request.json", "BuildRequest"),
+        ("result.json", "BuildResult"),
+        ("hardware.json", "HardwareGraph"),
+        ("simulation.json", "SimulationResult"),
+        ("board.json", "Board"),
+        ("resources-finn_estimate.json", "ResourceReport"),
+        ("resources-yosys_synth.json", "ResourceReport"),
     ],
 )
-def test_a_damaged_build_record_is_named(full_run, name):
+def test_a_damaged_build_record_is_named(full_run, name, record):
     (build,) = full_run.glob("build/learned-*")
     (build / name).write_bytes(b"\xff\x00")
-    with pytest.raises(ReportError, match=name):
+    with raises_text(
+        ReportError,
+        f"{record} '{build / name}' cannot be read: 'utf-8' codec can't decode byte 0xff in "
+        "position 0: invalid start byte.",
+    ):
         collect(full_run)
 
 
@@ -358,18 +389,29 @@ def test_a_resource_file_of_another_stage_is_refused(full_run):
     (build / "resources-finn_estimate.json").write_text(text)
     with raises_text(
         ReportError,
-        f"'{full_run}/build/learned-pynq-z1-10ns-rtl-2751967a28e2/resources-finn_estimate.json' "
+        f"'{build}/resources-finn_estimate.json' "
         "says it is of stage 'yosys_synth'; that stage's file is "
         "'resources-yosys_synth.json': delete the one that is wrong.",
     ):
         collect(full_run)
 
 
-@pytest.mark.parametrize("line", ["{not json}", "[1]", '"text"'])
-def test_a_damaged_log_line_is_named(full_run, line):
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        (
+            "{not json}",
+            "is not valid JSON (Expecting property name enclosed in double quotes: line 1 column 2 "
+            "(char 1)); delete the training's folder and train again.",
+        ),
+        ("[1]", "holds '[1]', not a JSON object."),
+        ('"text"', "holds 'text', not a JSON object."),
+    ],
+)
+def test_a_damaged_log_line_is_named(full_run, line, fault):
     path = full_run / "train" / "learned" / "log.jsonl"
     path.write_text('{"event": "epoch"}\n' + line + "\n")
-    with pytest.raises(ReportError, match=r"log\.jsonl', line 2"):
+    with raises_text(ReportError, f"Training log '{path}', line 2 {fault}"):
         collect(full_run)
 
 

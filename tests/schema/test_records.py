@@ -68,11 +68,7 @@ def test_a_record_is_frozen():
             '{"schema_version": 9}',
             "PATH has BitWidthPlan version 9; this release reads version 1: run the stage again.",
         ),
-        (
-            '{"network": "n"}',
-            "BitWidthPlan PATH: source = {'network': 'n'}: Field required; layers = {'network': "
-            "'n'}: Field required.",
-        ),
+        ('{"network": "n"}', "BitWidthPlan PATH: source is missing; layers is missing."),
     ],
 )
 def test_a_damaged_record_is_refused_in_one_sentence(tmp_path, text, message):
