@@ -49,7 +49,9 @@ def apply_folding(state: FlowState) -> None:
     problems = []
     for name, values in folding.items():
         if name not in nodes:
-            problems.append(f"folding names {name!r}, which is no node; there are {list(nodes)!r}.")
+            problems.append(
+                f"The folding names {name!r}, which is no node; there are {list(nodes)!r}."
+            )
             continue
         instance = hardware_op(nodes[name])
         for key, value in values.items():
@@ -66,10 +68,10 @@ def apply_folding(state: FlowState) -> None:
 def _fault(instance: HardwareOp, op: str, name: str, key: str, value: int) -> str | None:
     if key not in _FOLDS or key not in instance.get_nodeattr_types():
         have = [x for x in _FOLDS if x in instance.get_nodeattr_types()]
-        return f"folding of {name!r} sets {key!r}; allowed are {have!r}."
+        return f"The folding of {name!r} sets {key!r}; allowed are {have!r}."
     total = _total(instance, op, key)
     if value < 1 or (total is not None and total % value):
-        return f"folding of {name!r} sets {key} = {value!r}, which must divide {total!r}."
+        return f"The folding of {name!r} sets {key} = {value!r}, which must divide {total!r}."
     return None
 
 

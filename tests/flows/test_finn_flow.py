@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from adaqat_hw import tools
 from adaqat_hw.compile.flow import run_flow
 from adaqat_hw.errors import StageFailed, UnsupportedNetwork
 from adaqat_hw.resources import flows_dir, package_root
 from adaqat_hw.rtl.integer_model import IntegerModel
-from adaqat_hw.schema import BuildResult, HardwareGraph
+from adaqat_hw.schema import BuildResult, HardwareGraph, sha256_file
+from tests.error_texts import raises_text
 
 pytestmark = pytest.mark.finn
 
@@ -40,12 +42,15 @@ def test_steps_are_reported_in_order(cnn):
     steps = [e for e in cnn.events if "seconds" in e]
     assert [e["index"] for e in steps] == list(range(steps[0]["total"]))
     assert [e["step"] for e in steps] == [s.name for s in cnn.result.steps]
-    assert cnn.result.tool_versions["finn-plus"] == "1.6.1"
+    assert cnn.result.tool_versions["finn-plus"] == tools.FINN_PLUS_VERSION
 
 
 def test_every_listed_output_is_there_and_nothing_of_finn_is_left(cnn):
     build = cnn.folder / "build"
-    assert all((build / x.path).is_file() for x in cnn.result.outputs)
+    listed = {x.path: x.sha256 for x in cnn.result.outputs}
+    generated = [f for n in cnn.graph.nodes for f in n.files]
+    assert {"hardware.json", "params.npz", "golden.npz", *generated} <= set(listed)
+    assert {path: sha256_file(build / path) for path in listed} == listed
     assert not (build / "finn").exists()
 
 
@@ -81,7 +86,7 @@ def test_implementations_are_as_asked_and_as_the_rule_says(cnn):
         "rtl",
         "asked for",
     )
-    assert "16" in conv.impl_reason
+    assert conv.impl_reason == "auto: 4 x 4 bits = 16, at most 16"
 
 
 def test_every_node_is_counted_into_a_layer(cnn):
@@ -106,11 +111,20 @@ def test_streams_connect_and_the_ends_match(cnn):
 
 def test_rtl_of_finn_is_there_and_weight_memories_are_not(cnn):
     build = cnn.folder / "build"
-    for node in cnn.graph.nodes:
-        assert bool(node.files) == (node.generator == "finn")
-        texts = [(build / f).read_text() for f in node.files if f.endswith(("v", "sv"))]
-        assert node.top_module is None or any(f"module {node.top_module}" in t for t in texts)
+    by_finn = [n for n in cnn.graph.nodes if n.generator == "finn"]
+    assert {n.op for n in by_finn} == {
+        *("MVAU", "Thresholding", "FMPadding", "ConvolutionInputGenerator", "StreamingFIFO"),
+        "StreamingDataWidthConverter",
+    }
+    for node in by_finn:
+        texts = [(build / f).read_text() for f in node.files if f.endswith((".v", ".sv"))]
+        assert any(f"module {node.top_module}" in text for text in texts)
         assert not any("memblock" in f for f in node.files)
+    others = [n for n in cnn.graph.nodes if n.generator == "adaqat"]
+    assert {(n.op, n.top_module, n.files) for n in others} == {
+        ("MVAU", None, ()), ("Pool", None, ()),
+    }  # fmt: skip
+    assert cnn.graph.rtllib_files
     assert all((build / f).is_file() for f in cnn.graph.rtllib_files)
 
 
@@ -127,27 +141,50 @@ def test_without_a_target_every_pe_and_simd_is_1(finn, make_request, tmp_path):
 
 def test_what_cannot_be_built_is_refused_with_all_reasons(finn, make_request, tmp_path):
     request = make_request(tmp_path, "clash")
-    with pytest.raises(UnsupportedNetwork, match="different scales") as caught:
+    fault = (
+        "an addition whose two sides have different scales has no RTL; put the same quantizer (one "
+        "scale) on both sides."
+    )
+    reasons = tuple(f"ElementwiseAdd after layer '{name}': {fault}" for name in ("wide1", "wide2"))
+    with raises_text(
+        UnsupportedNetwork,
+        f"'clash' cannot be built. {' '.join(reasons)} (log: {tmp_path}/build/flow.log)",
+    ):
         run_flow(request, tmp_path / "build", lambda event: None)
     result = BuildResult.read(tmp_path / "build" / "result.json")
     assert (result.status, result.failed_step) == ("refused", "convert_to_hw")
-    assert len(result.unsupported) == 2
-    assert all(reason in str(caught.value) for reason in result.unsupported)
-    assert all("after layer" in reason for reason in result.unsupported)
+    assert result.unsupported == reasons
 
 
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"impl_per_layer": {"nope": "lut"}}, "impl_per_layer of 'nope', which is no layer"),
-        ({"folding": {"MVAU_hls_0": {"PE": 3}}}, "sets PE = 3, which must divide 8"),
-        ({"folding": {"nope": {"PE": 1}}}, "folding names 'nope', which is no node"),
-        ({"model_sha256": "0" * 64}, "was changed after the export"),
+        (
+            {"impl_per_layer": {"nope": "lut"}},
+            "The request sets impl_per_layer of 'nope', which is no layer; there are ['fc1', "
+            "'fc2'].",
+        ),
+        (
+            {"folding": {"MVAU_hls_0": {"PE": 3}}},
+            "The folding of 'MVAU_hls_0' sets PE = 3, which must divide 8.",
+        ),
+        (
+            {"folding": {"nope": {"PE": 1}}},
+            "The folding names 'nope', which is no node; there are ['MVAU_hls_0', "
+            "'Thresholding_rtl_0', 'MVAU_hls_1'].",
+        ),
+        (
+            {"model_sha256": "0" * 64},
+            "QONNX file '{tmp_path}/mlp.onnx' was changed after the export; export again.",
+        ),
     ],
 )
 def test_a_request_that_cannot_be_met_is_refused(finn, make_request, tmp_path, changes, text):
     request = make_request(tmp_path, "mlp", **changes)
-    with pytest.raises(UnsupportedNetwork, match=text):
+    reason = text.replace("{tmp_path}", str(tmp_path))
+    with raises_text(
+        UnsupportedNetwork, f"'mlp' cannot be built. {reason} (log: {tmp_path}/build/flow.log)"
+    ):
         run_flow(request, tmp_path / "build", lambda event: None)
 
 
@@ -156,7 +193,12 @@ def test_logits_that_are_not_the_networks_fail(finn, make_request, tmp_path):
     arrays = dict(np.load(request.golden))
     arrays["logits"][3] += 0.1 * np.abs(arrays["logits"]).max()
     np.savez(request.golden, **arrays)
-    with pytest.raises(StageFailed, match="1 of 12 golden frames deviate") as caught:
+    with raises_text(
+        StageFailed,
+        "build/golden_frames failed: the integer graph does not compute the network: 1 of 12 "
+        "golden frames deviate by more than 0.001 of the largest logit (most: 0.1) "
+        f"(log: {tmp_path}/build/flow.log)",
+    ) as caught:
         run_flow(request, tmp_path / "build", lambda event: None)
     assert caught.value.stage == "build/golden_frames"
 
@@ -265,7 +307,12 @@ def test_the_label_of_the_largest_logit(finn, make_request, tmp_path):
 
 def test_a_depthwise_layer_and_its_window_fold_alike(finn, make_request, tmp_path):
     request = make_request(tmp_path, "depthwise", folding={"VVAU_hls_0": {"PE": 2}})
-    with pytest.raises(UnsupportedNetwork, match="its window must have the same"):
+    with raises_text(
+        UnsupportedNetwork,
+        "'depthwise' cannot be built. PE of 'VVAU_hls_0' is 2 and SIMD of "
+        "'ConvolutionInputGenerator_rtl_1' is 1; a pool or depthwise convolution and its window "
+        f"must have the same. (log: {tmp_path}/build/flow.log)",
+    ):
         run_flow(request, tmp_path / "build", lambda event: None)
 
 
@@ -277,4 +324,9 @@ def test_a_request_that_is_none_is_refused_with_a_result(finn, tmp_path):
     assert done.returncode == 2
     body = json.loads((tmp_path / "build" / "result.json").read_text())
     assert body["status"] == "refused"
-    assert "not valid JSON" in body["message"]
+    assert body["message"] == (
+        f"BuildRequest '{tmp_path}/request.json' is not valid JSON (Expecting property name "
+        "enclosed in double quotes: line 1 column 2 (char 1)); it is damaged or was edited "
+        "wrongly: "
+        "delete it and run the stage again."
+    )

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
 
 from adaqat_hw.schema import IntType, SoftwareEnds
 from tests.error_texts import raises_text
@@ -30,20 +31,21 @@ def ends_of(shape, *, bits=4, signed=True, narrow=False, nchw=False, scale=0.5):
 
 
 @pytest.mark.parametrize(
-    ("asked", "bits", "refusal", "impl"),
+    ("asked", "bits", "refusal", "impl", "reason"),
     [
-        ("auto", (4, 4), None, "lut"),
-        ("auto", (2, 8), None, "lut"),
-        ("auto", (3, 6), None, "dsp"),
-        ("auto", (8, 8), "not signed", "lut"),
-        ("lut", (8, 8), None, "lut"),
-        ("dsp", (2, 2), None, "dsp"),
+        ("auto", (4, 4), None, "lut", "auto: 4 x 4 bits = 16, at most 16"),
+        ("auto", (2, 8), None, "lut", "auto: 2 x 8 bits = 16, at most 16"),
+        ("auto", (3, 6), None, "dsp", "auto: 3 x 6 bits = 18, above 16"),
+        ("auto", (8, 8), "not signed", "lut", "auto: not signed"),
+        ("lut", (8, 8), None, "lut", "asked for"),
+        ("dsp", (2, 2), None, "dsp", "asked for"),
     ],
 )
-def test_choice(flow_module, asked, bits, refusal, impl):
+def test_an_implementation_is_chosen_with_its_reason(
+    flow_module, asked, bits, refusal, impl, reason
+):
     choice = flow_module("select_implementation").choose_impl(asked, *bits, refusal)
-    assert choice.impl == impl
-    assert choice.reason
+    assert (choice.impl, choice.reason, choice.dsp_refusal) == (impl, reason, None)
 
 
 def test_a_dsp_that_is_impossible_is_not_replaced_silently(flow_module):
@@ -193,18 +195,49 @@ def test_random_frames_are_reproducible_and_span_the_range(flow_module):
     assert (frames.min(), frames.max(), len(frames)) == (-8, 7, 16)
 
 
-def test_batched_execution_equals_frame_by_frame(flow_module, networks):
-    from qonnx.core.onnx_exec import execute_onnx
-    from qonnx.transformation.fold_constants import FoldConstants
+def integer_graph(*nodes, shape=(1, 4), **values):
+    """A graph from x of ``shape`` to y of (1, 3); ``values`` are its constants."""
+    graph = helper.make_graph(
+        [helper.make_node(op, list(inputs), [output]) for op, inputs, output in nodes], "net",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, (1, 3))],
+        [numpy_helper.from_array(np.asarray(v), name) for name, v in values.items()],
+    )  # fmt: skip
+    return wrapped(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)]))
 
-    model = wrapped(networks["cnn"]()).transform(FoldConstants())
-    frames = np.random.default_rng(0).integers(-1, 2, size=(5, 2, 4, 4))
+
+@pytest.mark.parametrize("count", [1, 16, 37])
+def test_batched_execution_equals_frame_by_frame(flow_module, monkeypatch, count):
+    rng, golden = np.random.default_rng(0), flow_module("golden")
+    weights = rng.integers(-3, 4, size=(4, 3)).astype(np.float32)
+    model = integer_graph(("MatMul", ("x", "w"), "y"), w=weights)
+    frames = rng.integers(-8, 8, size=(count, 4))
+    sizes, run = [], golden.run
+    monkeypatch.setattr(golden, "run", lambda m, f: sizes.append(len(f)) or run(m, f))
+    assert np.array_equal(golden.execute(model, frames), frames @ weights.astype(np.int64))
+    # Three runs prove that the batched graph computes the same.
+    assert sizes == ([1] if count == 1 else [16, 1, 1] + [16] * -(-count // 16))
+
+
+def test_a_graph_that_cannot_be_batched_is_executed_frame_by_frame(flow_module):
+    """The batch is added up with the pixels: a batched run would mix the frames."""
     golden = flow_module("golden")
-    batched = golden._batched(model, frames)
-    # Float outputs are refused, so this graph is executed frame by frame.
-    assert batched is None
-    single = execute_onnx(model, {"x": frames[:1].astype(np.float32)})
-    assert single[model.graph.output[0].name].shape == (1, 10)
+    model = integer_graph(
+        ("ReduceSum", ("x", "axes"), "h"), ("Mul", ("h", "w"), "y"), shape=(1, 1),
+        axes=np.int64([0]), w=np.float32([[1, 2, 3]]),
+    )  # fmt: skip
+    frames = np.arange(1, 6).reshape(5, 1)
+    assert golden._batched(model, frames) is None
+    assert golden.execute(model, frames).tolist() == [[k, 2 * k, 3 * k] for k in range(1, 6)]
+
+
+def test_an_integer_graph_that_puts_out_fractions_is_an_error(flow_module):
+    model = integer_graph(("MatMul", ("x", "w"), "y"), w=np.full((4, 3), 0.3, dtype=np.float32))
+    with raises_text(
+        flow_module("flow_state").FlowError,
+        "the integer graph put out values that are not integers",
+    ):
+        flow_module("golden").execute(model, np.ones((2, 4), dtype=np.int64))
 
 
 def test_nudging_moves_ties_and_nothing_else(flow_module, writer):
