@@ -6,6 +6,7 @@ import importlib.util
 import json
 
 import numpy as np
+import onnx
 import pytest
 
 pytestmark = [pytest.mark.finn, pytest.mark.rtl, pytest.mark.synth]
@@ -24,9 +25,13 @@ def test_a_foreign_network_is_built_simulated_and_synthesized(
     assert simulation["mismatches"] == 0
     assert sum(p["frames"] for p in simulation["passes"]) > 20
     resources = json.loads(next(tmp_path.rglob("resources-yosys_synth.json")).read_text())
-    assert resources["total"]["lut"] > 0
     assert (resources["total"]["dsp"] > 0) == (impl == "dsp")
-    assert json.loads(done.stdout)
+    summary = json.loads(done.stdout)
+    (row,) = [r for r in summary["resources"] if r["stage"] == "yosys_synth"]
+    for name in ("lut", "ff", "dsp", "bram_18k"):
+        assert row[name] == resources["total"][name]
+    assert 100 < row["lut"] < 5000
+    assert summary["verify"]["rtl_mismatches"] == 0
 
 
 def test_what_cannot_be_built_is_refused_with_layer_and_reason(
@@ -39,15 +44,41 @@ def test_what_cannot_be_built_is_refused_with_layer_and_reason(
     assert not list(tmp_path.rglob("hardware.json"))
 
 
-def test_a_dsp_cannot_take_one_bit(tmp_path, run_command, tiny_qonnx):
+def mac_layers(path):
+    """Names of a file's layers."""
+    nodes = onnx.load(str(path)).graph.node
+    return [n.name for n in nodes if n.op_type in ("Conv", "MatMul", "Gemm")]
+
+
+def test_an_unknown_layer_is_refused_with_the_known_ones(tmp_path, run_command, tiny_qonnx):
     done = run_command(
         "build", str(tiny_qonnx), "--board", "pynq-z2", "--layer-impl", "nothing=dsp", cwd=tmp_path
     )
     assert done.returncode == 2
-    assert "nothing" in done.stderr
+    assert (
+        "The request sets impl_per_layer of 'nothing', which is no layer; there are "
+        f"{sorted(mac_layers(tiny_qonnx))!r}."
+    ) in " ".join(done.stderr.split())
 
 
 # --- binary and ternary networks as the public model zoo has them
+
+
+def test_a_dsp_cannot_take_one_bit(tmp_path, run_command):
+    path = tfc(tmp_path, 1, 1)
+    layers = mac_layers(path)
+    assert len(layers) == 3
+    done = run_command(
+        "build", str(path), "--board", "pynq-z2", "--goal", "estimate",
+        "--layer-impl", f"{layers[1]}=dsp", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 2
+    told = " ".join(done.stderr.split())
+    assert (
+        f"Layer {layers[1]!r} cannot be built with impl='dsp': the DSP version needs 2 bits or "
+        "more and this has 2-bit weights and 1-bit activations."
+    ) in told
+    assert repr(layers[0]) not in told
 
 
 def stock(path, layers, shape):
