@@ -192,13 +192,13 @@ def _held(tensor: onnx.TensorProto, count: int) -> tuple[str, str] | None:
         return None
     size = (count * _ITEM_BITS[kind] + 7) // 8
     if tensor.HasField("raw_data"):
-        given = len(tensor.raw_data)
-        return None if given == size else (f"{given} bytes", f"{size} bytes")
+        held = len(tensor.raw_data)
+        return None if held == size else (f"{held} bytes", f"{size} bytes")
     field = _FIELDS.get(kind)
     if field is None:
         return None
-    given = len(getattr(tensor, field))
-    return None if given == count else (f"{given} values", f"{count} values")
+    held = len(getattr(tensor, field))
+    return None if held == count else (f"{held} values", f"{count} values")
 
 
 def _shapes_to_be(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
@@ -242,16 +242,16 @@ def _external_target(tensor: onnx.TensorProto, path: Path) -> Path:
             f"QONNX file {str(path)!r} keeps tensor {tensor.name!r} in {location!r}, which "
             "does not exist; put that file beside it or save the weights inside."
         )
-    given = {e.key: e.value for e in tensor.external_data}
+    place = {e.key: e.value for e in tensor.external_data}
     try:
-        offset, length = int(given.get("offset", 0)), int(given.get("length", 0))
+        offset, length = int(place.get("offset", 0)), int(place.get("length", 0))
     except ValueError:
         offset, length = -1, -1
     size = target.stat().st_size
     if min(offset, length) < 0 or offset + length > size:
         raise ConfigError(
             f"QONNX file {str(path)!r} keeps tensor {tensor.name!r} at offset "
-            f"{given.get('offset', 0)!r}, length {given.get('length', 0)!r} of {location!r}, which "
+            f"{place.get('offset', 0)!r}, length {place.get('length', 0)!r} of {location!r}, which "
             f"has {size} bytes; {_ADVICE}."
         )
     return target
@@ -301,22 +301,22 @@ def _subgraphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
 
 
 def _check_graph(graph: onnx.GraphProto, path: Path) -> None:
-    given = {x.name for x in graph.input} | {x.name for x in graph.initializer}
-    known = given | {""}
-    made: set[str] = set()
+    provided = {x.name for x in graph.input} | {x.name for x in graph.initializer}
+    known = provided | {""}
+    produced: set[str] = set()
     for node in graph.node:
         for name in node.output:
-            if name and (name in made or name in given):
+            if name and (name in produced or name in provided):
                 raise ConfigError(
                     f"QONNX file {str(path)!r} is damaged: tensor {name!r} is produced twice; "
                     f"{_ADVICE}."
                 )
-            made.add(name)
+            produced.add(name)
     for node in graph.node:
         for name in node.input:
             if name not in known:
                 where = node.name or node.op_type
-                if name in made and (loop := _cycle(graph, name)):
+                if name in produced and (loop := _cycle(graph, name)):
                     raise ConfigError(
                         f"QONNX file {str(path)!r} has a cycle through tensors "
                         f"{', '.join(map(repr, loop[:4]))}; {_ADVICE}."

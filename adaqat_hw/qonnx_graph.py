@@ -180,23 +180,23 @@ class QonnxGraph:
         Args:
             largest: elements of one tensor; nodes that read or would make more are left.
         """
-        values, made = dict(self.initializers), {}
+        values, results = dict(self.initializers), {}
         shapes = _shapes(self.model) if any(node.op == "Shape" for node in self.nodes) else {}
         for node in self.nodes:
             value = self._compute(node, values, shapes, largest)
             if value is not None:
-                values[node.outputs[0]] = made[node.outputs[0]] = value
-        return made
+                values[node.outputs[0]] = results[node.outputs[0]] = value
+        return results
 
     def folded(self, largest: int | None = None) -> QonnxGraph:
         """Return a view of a copy in which what is :meth:`computed` is an initializer."""
-        made = self.computed(largest)
+        results = self.computed(largest)
         copy = onnx.ModelProto()
         copy.CopyFrom(self.model)
-        kept = [n for n in copy.graph.node if not n.output or n.output[0] not in made]
+        left = [n for n in copy.graph.node if not n.output or n.output[0] not in results]
         del copy.graph.node[:]
-        copy.graph.node.extend(kept)
-        copy.graph.initializer.extend(numpy_helper.from_array(v, k) for k, v in made.items())
+        copy.graph.node.extend(left)
+        copy.graph.initializer.extend(numpy_helper.from_array(v, k) for k, v in results.items())
         return QonnxGraph(copy, self.source)
 
     def _compute(
@@ -209,7 +209,8 @@ class QonnxGraph:
         if node.op not in (*FOLDED_OPS, "Constant") or len(node.outputs) != 1:
             return None
         if node.op == "Shape":
-            shape = shapes.get(node.inputs[0])
+            known = values.get(node.inputs[0])
+            shape = shapes.get(node.inputs[0]) if known is None else np.array(known.shape, np.int64)
             ends = (node.attributes.get("start"), node.attributes.get("end"))
             return None if shape is None else shape[slice(*ends)]
         if node.op == "Constant":
@@ -224,11 +225,11 @@ class QonnxGraph:
 
 def attributes_of(node: onnx.NodeProto) -> Mapping[str, Any]:
     """Return a node's attributes by name, strings as text."""
-    found = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    values = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
     return MappingProxyType(
         {
             name: value.decode("utf-8", "replace") if isinstance(value, bytes) else value
-            for name, value in found.items()
+            for name, value in values.items()
         }
     )
 
@@ -299,9 +300,9 @@ def _info(name: str, array: Array) -> onnx.ValueInfoProto:
 
 def _shapes(model: onnx.ModelProto) -> dict[str, Array]:
     """Return the fixed shapes of tensors as arrays, of the inputs at least."""
-    found = {}
+    shapes = {}
     for value in (*model.graph.input, *model.graph.value_info):
         dims = value.type.tensor_type.shape.dim
         if dims and all(d.HasField("dim_value") and d.dim_value > 0 for d in dims):
-            found[value.name] = np.array([d.dim_value for d in dims], dtype=np.int64)
-    return found
+            shapes[value.name] = np.array([d.dim_value for d in dims], dtype=np.int64)
+    return shapes

@@ -67,6 +67,11 @@ def test_a_shape_is_folded_where_it_is_fixed(ends, wanted):
     assert "y" in dynamic.constant
 
 
+def test_the_shape_of_a_constant_is_folded():
+    graph = QonnxGraph(model([node("Shape", ["c"], "s"), node("Neg", ["s"], "y")], {"c": A}))
+    assert [list(value) for value in graph.computed().values()] == [[3, 4], [-3, -4]]
+
+
 def test_the_model_stays_as_it_is():
     given = model([node("Neg", ["c"], "n"), node("Add", ["x", "n"], "y")], {"c": A})
     before = given.SerializeToString()

@@ -36,8 +36,8 @@ def check_global(graph: QonnxGraph, node: Node) -> list[str]:
         axes = attributes.get("axes")
         if len(node.inputs) > 1:
             axes = graph.values.get(node.inputs[1])
-        found = None if axes is None else sorted(int(x) % 4 for x in np.asarray(axes).reshape(-1))
-        if found != [2, 3] or attributes.get("keepdims", 1) != 1:
+        numbers = None if axes is None else sorted(int(x) % 4 for x in np.asarray(axes).reshape(-1))
+        if numbers != [2, 3] or attributes.get("keepdims", 1) != 1:
             return ["a mean over anything but all pixels has no RTL (axes 2 and 3, keepdims=1)"]
     return _needs_integers(graph, node)
 

@@ -64,8 +64,8 @@ class Docker:
             ConfigError: the caller is root.
         """
         _user()
-        found = self._image
-        return BuildEnvironment(env="docker", image=found.reference, image_id=found.digest)
+        image = self._image
+        return BuildEnvironment(env="docker", image=image.reference, image_id=image.digest)
 
     @functools.cached_property
     def _image(self) -> Image:
@@ -100,18 +100,18 @@ class Docker:
         mounts = [(str(root), str(root))]
         server = False
         for name in LICENCE_VARIABLES:
-            given = os.environ.get(name)
-            if given is None:
+            licence = os.environ.get(name)
+            if licence is None:
                 continue
-            if "@" in given:  # port@server: the only case that needs a network
+            if "@" in licence:  # port@server: the only case that needs a network
                 server = True
-                variables[name] = given
-            elif Path(given).is_file():
-                mounts.append((str(Path(given).resolve()), _LICENCE_INSIDE))
+                variables[name] = licence
+            elif Path(licence).is_file():
+                mounts.append((str(Path(licence).resolve()), _LICENCE_INSIDE))
                 variables[name] = _LICENCE_INSIDE
             else:
                 raise ConfigError(
-                    f"{name} is {given!r}, which is neither a licence file nor port@server; "
+                    f"{name} is {licence!r}, which is neither a licence file nor port@server; "
                     "mend it or unset it."
                 )
         argv = self._run(
@@ -178,10 +178,10 @@ def find_image() -> Image:
     reference = os.environ.get("ADAQAT_IMAGE") or IMAGE
     ended = _ask(["image", "inspect", reference])
     if ended.status != 0:
-        told = " ".join(ended.stderr.split())
-        if "daemon" in told and "No such image" not in told:
+        answer = " ".join(ended.stderr.split())
+        if "daemon" in answer and "No such image" not in answer:
             raise ToolNotFound(
-                f"Docker does not answer ({told[:200]}); start it, or build with --env local."
+                f"Docker does not answer ({answer[:200]}); start it, or build with --env local."
             )
         raise ToolNotFound(f"There is no image {reference!r}; {_BUILD_HINT}.")
     try:
@@ -228,16 +228,16 @@ def _mount(source: str, target: str, *, read_only: bool) -> str:
 
 
 def _vivado_root() -> Path:
-    given = os.environ.get("XILINX_VIVADO")
-    if not given:
+    folder = os.environ.get("XILINX_VIVADO")
+    if not folder:
         raise ToolNotFound(
             "XILINX_VIVADO is not set; set it to the folder of one Vivado version, which is "
             "mounted read-only (such as /tools/Xilinx/Vivado/2022.2)."
         )
-    root = Path(given).resolve()
+    root = Path(folder).resolve()
     if not os.access(root / "bin" / "vivado", os.X_OK):
         raise ToolNotFound(
-            f"XILINX_VIVADO is {given!r}, which holds no bin/vivado; set it to the folder of one "
+            f"XILINX_VIVADO is {folder!r}, which holds no bin/vivado; set it to the folder of one "
             "Vivado version."
         )
     return root

@@ -53,8 +53,8 @@ def requirements_file() -> Path:
 def pins() -> dict[str, str]:
     """Return the pinned version of every package of the FINN environment."""
     lines = requirements_file().read_text(encoding="utf-8").splitlines()
-    found = [match for line in lines if (match := _PIN.match(line.strip()))]
-    return {m.group(1): m.group(2) for m in found} | {"finn-plus": FINN_PLUS_VERSION}
+    matches = [match for line in lines if (match := _PIN.match(line.strip()))]
+    return {m.group(1): m.group(2) for m in matches} | {"finn-plus": FINN_PLUS_VERSION}
 
 
 def status(folder: Path) -> EnvStatus:
@@ -123,10 +123,10 @@ def create(folder: Path, progress: Callable[[str], None]) -> EnvStatus:
         progress(f"installing {text}" if argv[0] == python else f"making {text}")
         _run(argv, log, text)
     _mark(folder, "complete")
-    made = status(folder)
-    if not made.ok:
-        raise StageFailed("env create", (made.remedy or "packages are missing").rstrip("."), log)
-    return made
+    result = status(folder)
+    if not result.ok:
+        raise StageFailed("env create", (result.remedy or "packages are missing").rstrip("."), log)
+    return result
 
 
 def _run(argv: list[str], log: Path, what: str) -> None:

@@ -136,8 +136,8 @@ def _input_fault(graph: QonnxGraph, tensor: str) -> str | None:
         break
     if len(readers) == 1 and readers[0].op in QUANT_OPS:
         return None
-    found = ", ".join(sorted({n.op for n in readers})) or "nothing"
-    return f"it goes into {found} instead of one quantizer; quantize the network's input"
+    operators = ", ".join(sorted({n.op for n in readers})) or "nothing"
+    return f"it goes into {operators} instead of one quantizer; quantize the network's input"
 
 
 def _is_declared(graph: QonnxGraph, tensor: str) -> bool:
@@ -234,11 +234,11 @@ def _check_mac(graph: QonnxGraph, node: Node) -> list[str]:
         return ["its first input is constant; the weights must be the second"]
     if not _is_quant(graph.source_of(weights, ("Transpose", "Reshape", "Identity"))):
         reasons.append("its weights are not quantized")
-    origin, made, added = origin_of(graph, data)
+    origin, tensor, added = origin_of(graph, data)
     # What an unsupported operator puts out is that operator's problem, named there; so is a sum.
     summed = origin is not None and _is_sum(graph, origin)
-    given = origin is None and (_is_declared(graph, made) or made in graph.constant)
-    if not _is_quant(origin) and not summed and not given and not named_elsewhere(graph, made):
+    of_input = origin is None and (_is_declared(graph, tensor) or tensor in graph.constant)
+    if not _is_quant(origin) and not summed and not of_input and not named_elsewhere(graph, tensor):
         reasons.append("its input is not quantized; put a quantizer before it")
     attributes = node.attributes
     if added and _is_padded(node):

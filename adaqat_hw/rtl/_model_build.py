@@ -182,14 +182,14 @@ def _build(
         shutil.copyfile(driver, folder / driver.name)
         verilate = [str(verilator), *flags, "--prefix", _MODEL, "--Mdir", "obj"]
         _call([*verilate, *map(str, sources), driver.name], folder, log, append=False)
-        kept = find_folder(runtime)
-        for each in () if kept is None else kept.files:
+        cached = find_folder(runtime)
+        for each in () if cached is None else cached.files:
             shutil.copyfile(runtime / each, objects / each)
         compile_ = [str(make), "-C", "obj", "-f", f"{_MODEL}.mk", f"-j{_JOBS}", *_MAKE_FLAGS]
         # The wheel's makefile calls ``python``, which many systems do not have.
         ours = [f"CXX={cxx}", f"LINK={cxx}", f"PYTHON3={sys.executable}"]
         _call([*compile_, *ours], folder, log, append=True)
-        if kept is None:
+        if cached is None:
             built = [each for each in _RUNTIME_OBJECTS if (objects / each).is_file()]
             store_folder(runtime, objects, built, {})
         shutil.copy(objects / _MODEL, target / _MODEL)

@@ -275,12 +275,12 @@ class _Run:
             make(folder, log)
             return {"seconds": round(time.monotonic() - started, 2)}
 
-        kept = keep_folder(target, names, timed)
-        self.seconds[tool] = float(kept.facts["seconds"])
-        if kept.cached:
+        entry = keep_folder(target, names, timed)
+        self.seconds[tool] = float(entry.facts["seconds"])
+        if entry.cached:
             self._note(f"{title}: cached")
             self.cached.append(tool)
-        return kept.folder
+        return entry.folder
 
     def _call(
         self, tool: str, argv: list[str], folder: Path, log: Path, names: tuple[str, ...]

@@ -187,9 +187,9 @@ def _synthesize(
     sources = [*stubs, *job.sources]
     key = _key(job, sources, version)
     entry, log = folder / f"{key}.json", folder / f"{key}.log"
-    kept = _from_cache(entry, log)
-    if kept is not None:
-        return kept
+    cached = _from_cache(entry, log)
+    if cached is not None:
+        return cached
     log = writable_folder(folder) / log.name
     files = {path.name: path for path in sources} | dict(job.data_files)
     started = time.monotonic()

@@ -29,7 +29,7 @@ _MANIFEST = "kept.json"
 
 
 @dataclass(frozen=True)
-class Kept:
+class CacheEntry:
     """A result: where its files lie, what is known about them, whether it was there already.
 
     A folder that no cache could take is removed when this process ends.
@@ -41,7 +41,7 @@ class Kept:
     cached: bool
 
 
-def find_folder(target: Path) -> Kept | None:
+def find_folder(target: Path) -> CacheEntry | None:
     """Return the result in ``target`` where it is whole."""
     try:
         body = json.loads((target / _MANIFEST).read_text(encoding="utf-8"))
@@ -52,12 +52,12 @@ def find_folder(target: Path) -> Kept | None:
             return None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return Kept(target, tuple(files), facts, True)
+    return CacheEntry(target, tuple(files), facts, True)
 
 
 def store_folder(
     target: Path, folder: Path, names: Sequence[str], facts: Mapping[str, Any]
-) -> Kept | None:
+) -> CacheEntry | None:
     """Copy files of ``folder`` into a result ``target``; None where the cache cannot take it.
 
     Args:
@@ -88,17 +88,17 @@ def store_folder(
     finally:
         if part is not None:
             shutil.rmtree(part, ignore_errors=True)
-    return Kept(target, tuple(names), dict(facts), False)
+    return CacheEntry(target, tuple(names), dict(facts), False)
 
 
 def _stands(target: Path, names: Sequence[str]) -> bool:
-    kept = find_folder(target)
-    return kept is not None and set(kept.files) == set(names)
+    entry = find_folder(target)
+    return entry is not None and set(entry.files) == set(names)
 
 
 def keep_folder(
     target: Path, names: Sequence[str], make: Callable[[Path], Mapping[str, Any]]
-) -> Kept:
+) -> CacheEntry:
     """Return the result ``target``; make it where it does not stand whole.
 
     Args:
@@ -107,16 +107,16 @@ def keep_folder(
         make: writes them into the empty folder it is given, one of the system's for temporary
             files, and returns facts (JSON).
     """
-    kept = find_folder(target)
-    if kept is not None and set(kept.files) == set(names):
-        return kept
+    entry = find_folder(target)
+    if entry is not None and set(entry.files) == set(names):
+        return entry
     folder = Path(tempfile.mkdtemp(prefix="adaqat-"))
     needed = False
     try:
         facts = dict(make(folder))
         stored = store_folder(target, folder, names, facts)
         needed = stored is None
-        return stored or Kept(folder, tuple(names), facts, False)
+        return stored or CacheEntry(folder, tuple(names), facts, False)
     finally:
         if needed:
             atexit.register(shutil.rmtree, folder, ignore_errors=True)

