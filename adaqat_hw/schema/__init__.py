@@ -34,6 +34,7 @@ from adaqat_hw.schema.config import (
     load_config,
     parse_config,
 )
+from adaqat_hw.schema.family import DspBlock, Family, MemoryCosts
 from adaqat_hw.schema.fifos import FifoDepth, FifoSizing
 from adaqat_hw.schema.hardware import (
     HardwareGraph,
@@ -75,7 +76,9 @@ __all__ = [
     "BuildResult",
     "CompareConfig",
     "DataConfig",
+    "DspBlock",
     "Env",
+    "Family",
     "FifoDepth",
     "FifoSizing",
     "FreezeConfig",
@@ -91,6 +94,7 @@ __all__ = [
     "LayerKind",
     "LayerResources",
     "LayerSpec",
+    "MemoryCosts",
     "MvauImpl",
     "NetworkConfig",
     "NetworkSpec",
