@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from adaqat_hw import families
 from adaqat_hw.cli.console import Progress
 from adaqat_hw.errors import ConfigError, NotMeasured
 from adaqat_hw.run import RunDirectory
@@ -69,7 +70,7 @@ def fold_request(
     from adaqat_hw.cost.hardware_cost import load_cost_model
 
     try:
-        load_cost_model(board.yosys_family)  # first: the estimate takes a minute
+        load_cost_model(families.load(board.family))  # first: the estimate takes a minute
         start = unfolded(request)
         folder = run.build(variant, start)
         estimate = config.model_copy(update={"goal": "estimate"})

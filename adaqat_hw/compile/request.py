@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from adaqat_hw import families
 from adaqat_hw.schema import Board, BuildConfig, BuildRequest, QonnxArtifact, sha256_file
 
 
@@ -39,10 +40,11 @@ def request_from_file(
 
 
 def _common(board: Board, config: BuildConfig) -> dict[str, Any]:
+    family = families.load(board.family)
     return {
         "board": board.name,
-        "part": board.finn_part or board.part,
-        "dsp_block": board.dsp_block,
+        "part": family.finn_part or board.part,
+        "dsp": family.dsp,
         "clock_ns": config.clock_ns or board.default_clock_ns,
         "goal": config.goal,
         "target_fps": config.target_fps,

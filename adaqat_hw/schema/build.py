@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from adaqat_hw.schema._base import Record
+from adaqat_hw.schema.family import DspBlock
 from adaqat_hw.schema.hardware import ImplChoice
 
 Goal = Literal["estimate", "rtl", "ip", "ooc_synth", "bitfile"]
@@ -31,7 +32,7 @@ class BuildRequest(Record):
     layers: tuple[str, ...] = ()
     board: str
     part: str
-    dsp_block: str
+    dsp: DspBlock
     clock_ns: float = Field(gt=0)
     goal: Goal
     target_fps: int | None = Field(default=None, gt=0)
