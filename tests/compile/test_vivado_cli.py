@@ -135,7 +135,7 @@ FAILURES = [
     ("no_report", 1, "impl_timing.rpt' cannot be read (No such file or directory); run the same"),
     (
         "changed", 1,
-        "impl_utilization.rpt', line 16: 0 rows 'Slice Registers' or 'CLB Registers' in 'Slice "
+        "impl_utilization.rpt', line 16: 0 rows 'Slice Registers' in 'Slice "
         "Logic'; run the same command again, and if it stays, with another of the versions 2022.2",
     ),
 ]  # fmt: skip
