@@ -128,11 +128,17 @@ def test_version(cli):
     assert (status, out.split()[0]) == (0, "adaqat-hw")
 
 
-def test_an_interrupted_command_says_how_to_go_on(cli, monkeypatch):
-    def interrupt():
-        raise KeyboardInterrupt
+@pytest.mark.parametrize(
+    ("reason", "wanted"),
+    [(KeyboardInterrupt(), 130), (SystemExit(143), 143), (SystemExit(129), 129)],
+)
+def test_an_ended_command_says_how_to_go_on(cli, monkeypatch, reason, wanted):
+    """By SIGINT, SIGTERM or SIGHUP; adaqat_hw.tools.signals makes exceptions of them."""
 
-    monkeypatch.setattr("adaqat_hw.boards.names", interrupt)
+    def end():
+        raise reason
+
+    monkeypatch.setattr("adaqat_hw.boards.names", end)
     status, out, err = cli("boards")
-    assert (status, out) == (130, "")
+    assert (status, out) == (wanted, "")
     assert "The same command goes on" in one_sentence(err)
