@@ -35,6 +35,7 @@ from adaqat_hw.schema.config import (
     load_config,
     parse_config,
 )
+from adaqat_hw.schema.family import DspBlock, Family, MemoryCosts
 from adaqat_hw.schema.fifos import FifoDepth, FifoSizing
 from adaqat_hw.schema.hardware import (
     HardwareGraph,
@@ -84,7 +85,9 @@ __all__ = [
     "BuildResult",
     "CompareConfig",
     "DataConfig",
+    "DspBlock",
     "Env",
+    "Family",
     "FifoDepth",
     "FifoSizing",
     "FoldedBy",
@@ -101,6 +104,7 @@ __all__ = [
     "LayerKind",
     "LayerResources",
     "LayerSpec",
+    "MemoryCosts",
     "MvauImpl",
     "NetworkConfig",
     "NetworkSpec",
