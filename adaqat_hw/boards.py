@@ -9,9 +9,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from adaqat_hw import families
 from adaqat_hw.errors import ConfigError
 from adaqat_hw.resources import hw_dir
 from adaqat_hw.schema import RESOURCE_NAMES, Board, Resources, first_fault
+
+# Keys of earlier releases: facts of the family, which its one name now stands for.
+_OLD_KEYS = ("vendor", "yosys_family", "dsp_block", "finn_part")
 
 
 def names() -> tuple[str, ...]:
@@ -73,6 +77,7 @@ def _read(path: Path) -> Board:
         raise ConfigError(f"Board file {str(path)!r} cannot be read: {exc}.") from exc
     except tomllib.TOMLDecodeError as exc:
         raise ConfigError(f"Board file {str(path)!r} is not valid TOML: {exc}.") from exc
+    _require_family(path, body)
     unknown = sorted(set(body) - set(Board.model_fields))
     if unknown:
         raise ConfigError(
@@ -84,3 +89,21 @@ def _read(path: Path) -> Board:
         return Board.model_validate(body)
     except ValidationError as exc:
         raise ConfigError(f"Board file {str(path)!r}: {first_fault(exc)}") from exc
+
+
+def _require_family(path: Path, body: dict[str, Any]) -> None:
+    """Refuse the keys of earlier releases, and a family that there is none of."""
+    known = families.names()
+    old = [key for key in _OLD_KEYS if key in body]
+    if old:
+        same = body.get("yosys_family")
+        family = repr(same) if same in known else f"one of {', '.join(map(repr, known))}"
+        raise ConfigError(
+            f"Board file {str(path)!r} has the key {old[0]!r} of an earlier release; remove "
+            f"{', '.join(old)} and set family = {family}, which stands for all of that."
+        )
+    if body.get("family") not in known:
+        raise ConfigError(
+            f"Board file {str(path)!r} has family = {body.get('family')!r}; choose one of "
+            f"{', '.join(map(repr, known))}, or add its file to hw/families."
+        )

@@ -27,7 +27,10 @@ def load(name: str) -> Family:
         ConfigError: an unknown name, or a file that is no family.
     """
     if name not in names():
-        raise ConfigError(f"Unknown FPGA family {name!r}; choose one of {', '.join(names())}.")
+        raise ConfigError(
+            f"Unknown FPGA family {name!r}; choose one of {', '.join(names())}, or add its file "
+            "to hw/families."
+        )
     return read(_folder() / f"{name}.toml")
 
 

@@ -28,13 +28,13 @@ from typing import Any
 
 import numpy as np
 
-from adaqat_hw import boards
+from adaqat_hw import boards, families
 from adaqat_hw.compile import request_from_file
 from adaqat_hw.compile.flow import run_flow
 from adaqat_hw.compile.fold import narrow_weights
 from adaqat_hw.compile.simulate import load_arrays
 from adaqat_hw.cost.folding import candidates, divisors, edges
-from adaqat_hw.cost.hardware_cost import cost_model_path, fit_cost_model, load_cost_model
+from adaqat_hw.cost.hardware_cost import fit_cost_model, load_cost_model
 from adaqat_hw.cost.hardware_features import kind_of, node_facts
 from adaqat_hw.resources import hw_dir
 from adaqat_hw.rtl.node_rtl import node_rtl
@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_intermixed_args()
     board = boards.load(options.board)
-    rows_file = hw_dir() / "cost" / f"rows-{board.yosys_family}.jsonl"
+    rows_file = hw_dir() / "cost" / f"rows-{board.family}.jsonl"
     if options.what == "fit":
         fit(board, rows_file)
         return
@@ -113,18 +113,22 @@ def main() -> None:
 
 def fit(board: Board, rows_file: Path) -> None:
     """Fit the model of the board's family and write it."""
+    family = families.load(board.family)
     rows = [json.loads(line) for line in _lines(rows_file)]
     model = fit_cost_model(
         rows,
-        board.dsp_block,
-        family=board.yosys_family,
+        family.dsp,
+        family=family.name,
         tool="yosys",
         tool_version=yosys_version(),
         date=datetime.date.today().isoformat(),
         rows_file=rows_file.name,
         rows_sha256=sha256_file(rows_file),
     )
-    write_atomic(cost_model_path(board.yosys_family), model.to_json() + "\n")
+    target = hw_dir() / "cost" / (family.cost_model or f"yosys-{family.name}.json")
+    write_atomic(target, model.to_json() + "\n")
+    if family.cost_model is None:
+        print(f'write cost_model = "{target.name}" into hw/families/{family.name}.toml')
     for item in model.fits:
         print(
             f"{item.kind:28} {item.resource:9} n {item.n:4}  mean error "
@@ -138,11 +142,12 @@ def check(folder: Path, board: Board) -> None:
     report = ResourceReport.read(folder / "resources-yosys_synth.json")
     arrays = load_arrays(folder / graph.parameters_file)
     narrow = narrow_weights(graph, arrays)
-    model = load_cost_model(board.yosys_family)
+    family = families.load(board.family)
+    model = load_cost_model(family)
     predicted = {}
     for node in graph.nodes:
         facts = node_facts(node, narrow=narrow.get(node.name, True))
-        predicted[node.name] = model.predict(kind_of(node), facts, board.dsp_block)[0]
+        predicted[node.name] = model.predict(kind_of(node), facts, family.dsp)[0]
     print(f"{folder.name}: layer, then predicted / synthesized")
     for row in report.layers:
         told = add_resources(predicted[name] for name in row.nodes)
@@ -244,8 +249,8 @@ def network_nodes(
                 continue
             seen.add(_key(row))
             result = synthesize(
-                unit.sources, unit.module, family=board.yosys_family, dsp=node.impl == "dsp",
-                data_files=unit.data_files,
+                unit.sources, unit.module, family=families.load(board.family),
+                dsp=node.impl == "dsp", data_files=unit.data_files,
             )  # fmt: skip
             yield _counted(row, result)
 
@@ -261,7 +266,7 @@ def measure(node: HardwareNode, board: Board, **parameters: Any) -> dict[str, An
             (folder / file).write_text(text, encoding="utf-8")
         sources = dict.fromkeys(path for core in rtl.cores for path in index.needed_by(core))
         result = synthesize(
-            [*sources, folder / "unit.sv"], "unit", family=board.yosys_family, dsp=False,
+            [*sources, folder / "unit.sv"], "unit", family=families.load(board.family), dsp=False,
             data_files={file: folder / file for file in rtl.texts},
         )  # fmt: skip
     return _counted(_row(node, True), result)

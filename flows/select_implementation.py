@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from onnx import NodeProto
 
-from adaqat_hw.schema import ImplChoice
+from adaqat_hw.schema import DspBlock, ImplChoice
 from flows.flow_state import FlowState, MvauChoice, Refused
 from flows.graph_types import DataType, HardwareOp, Model, hardware_op
 from flows.layers import WEIGHTED_OPS, base_op
@@ -15,9 +15,6 @@ from flows.layers import WEIGHTED_OPS, base_op
 # Up to this product of widths a LUT multiplier is small; docs: LUTs grow with the product,
 # DSP blocks do not.
 LUT_BIT_PRODUCT = 16
-# (activation, weight, accumulator) bits that fit a DSP block's datapath.
-_DATAPATH = {"DSP48E1": (18, 25, 48), "DSP48E2": (18, 27, 48), "DSP58": (24, 27, 58)}
-_NOT_FOR_FINN = ("MULT18X18D",)  # Lattice ECP5
 _LUT_WEIGHTS = ("BINARY", "TERNARY")
 
 
@@ -68,7 +65,7 @@ def choose_all(state: FlowState) -> None:
         instance = hardware_op(node)
         op = base_op(node.op_type)
         if op != "MVAU":
-            # A VVAU's RTL is this project's, in LUTs or DSPs; FINN's is for Versal only.
+            # A VVAU's RTL is this project's, in LUTs or DSPs; FINN's is for newer DSP blocks only.
             instance.set_nodeattr("preferred_impl_style", "hls" if op == "VVAU" else "")
         if op not in WEIGHTED_OPS:
             continue
@@ -76,7 +73,7 @@ def choose_all(state: FlowState) -> None:
         asked = request.implementation(layer)
         weights, acts = instance.get_input_datatype(1), instance.get_input_datatype(0)
         limit = _lut_refusal(weights, acts)
-        refusal = _dsp_refusal(model, node, instance, request.dsp_block) if op == "MVAU" else None
+        refusal = _dsp_refusal(model, node, instance, request.dsp) if op == "MVAU" else None
         choice: MvauChoice | str
         if limit is not None:
             choice = limit
@@ -104,15 +101,13 @@ def _lut_refusal(weights: DataType, acts: DataType) -> str | None:
     return None
 
 
-def _dsp_refusal(model: Model, node: NodeProto, instance: HardwareOp, block: str) -> str | None:
+def _dsp_refusal(model: Model, node: NodeProto, instance: HardwareOp, dsp: DspBlock) -> str | None:
     """Return why FINN's RTL MVAU cannot take this node, or None."""
     weights, acts = instance.get_input_datatype(1), instance.get_input_datatype(0)
     accu = instance.get_output_datatype()
-    if block in _NOT_FOR_FINN:
-        return f"FINN's DSP version is written for AMD's DSP blocks and this board has {block}"
-    if block not in _DATAPATH:
-        raise Refused([f"dsp_block is {block!r}; allowed are {sorted(_DATAPATH)!r}."])
-    max_act, max_weight, max_accu = _DATAPATH[block]
+    if dsp.finn_refusal is not None:
+        return dsp.finn_refusal
+    max_act, max_weight, max_accu = dsp.datapath
     if not weights.signed():
         return f"the DSP version needs signed weights and these are {weights.name}"
     if weights.bitwidth() < 2 or acts.bitwidth() < 2:
@@ -120,17 +115,17 @@ def _dsp_refusal(model: Model, node: NodeProto, instance: HardwareOp, block: str
             "the DSP version needs 2 bits or more and this has "
             f"{weights.bitwidth()}-bit weights and {acts.bitwidth()}-bit activations"
         )
-    if block == "DSP48E1":
+    if dsp.narrow_weights:
         values = model.get_initializer(node.input[1])
         if values is None or np.min(values) <= weights.min():
             return (
-                f"the DSP version on {block} needs narrow weights and these reach "
+                f"the DSP version on {dsp.primitive} needs narrow weights and these reach "
                 f"{int(weights.min())}"
             )
     act_width = acts.bitwidth() - int(acts.signed())
     if act_width >= max_act or weights.bitwidth() > max_weight or accu.bitwidth() > max_accu:
         return (
             f"weights of {weights.bitwidth()}, activations of {acts.bitwidth()} and accumulators "
-            f"of {accu.bitwidth()} bits exceed the {block} datapath {_DATAPATH[block]!r}"
+            f"of {accu.bitwidth()} bits exceed the {dsp.primitive} datapath {dsp.datapath!r}"
         )
     return None

@@ -10,9 +10,7 @@ from tests.error_texts import raises_text
 
 OWN = """
 part = "xc7a35tcpg236-1"
-family = "zynq7000"
-yosys_family = "xc7"
-dsp_block = "DSP48E1"
+family = "xc7"
 lut = 20800
 ff = 41600
 dsp = 90
@@ -46,21 +44,21 @@ def test_totals(name, part, lut, dsp, bram_18k, uram):
 
 def test_the_ecp5_board():
     board = boards.load("ulx3s-85f")
-    assert (board.vendor, board.family, board.yosys_family) == ("lattice", "ecp5", "ecp5")
+    assert board.family == "ecp5"
     assert (board.part, board.package, board.speed_grade) == ("LFE5U-85F-6BG381C", "CABGA381", 6)
     assert (board.lut, board.ff, board.dsp, board.bram_18k) == (83_640, 83_640, 156, 208)
     assert board.default_clock_ns == 1000 / board.oscillator_mhz
 
 
-@pytest.mark.parametrize("name", [n for n in boards.names() if boards.load(n).vendor == "amd"])
+@pytest.mark.parametrize("name", [n for n in boards.names() if boards.load(n).family != "ecp5"])
 def test_a_board_is_consistent(name):
     board = boards.load(name)
-    series7 = board.family == "zynq7000"
+    series7 = board.part.startswith("xc7")
     assert board.ff == 2 * board.lut
-    assert board.yosys_family == ("xc7" if series7 else "xcup")
-    assert board.dsp_block == ("DSP48E1" if series7 else "DSP48E2")
+    assert board.family == ("xc7" if series7 else "xcup")
     assert board.default_clock_ns == (10.0 if series7 else 5.0)
     assert board.source.startswith("AMD DS")
+    assert board.vivado_board is not None
 
 
 def test_own_file_by_path_takes_its_name_from_the_file(tmp_path):
@@ -95,10 +93,6 @@ def test_unknown_name_lists_the_boards():
         ),
         (OWN.replace("lut = 20800", "lut = 0"), ": lut = 0: Input should be greater than 0."),
         (OWN.replace("uram = 0\n", ""), ": uram is missing."),
-        (
-            OWN.replace('"xc7"', '"xc8"'),
-            ": yosys_family = 'xc8': Input should be 'xc7', 'xcup' or 'ecp5'.",
-        ),
         ("lut = = 3", " is not valid TOML: Invalid value (at line 1, column 7)."),
         (
             b"\xff\xfe",
@@ -116,6 +110,52 @@ def test_a_wrong_file_is_refused_with_its_path(tmp_path, body, fault):
         path.write_text(body)
     with raises_text(ConfigError, f"Board file '{path}'{fault}"):
         boards.load(path)
+
+
+OLD = OWN.replace('family = "xc7"\n', 'family = "zynq7000"\nyosys_family = "xc7"\n')
+
+
+KNOWN = "'ecp5', 'xc7', 'xcup'"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (
+            OLD + 'dsp_block = "DSP48E1"\n',
+            "the key 'yosys_family' of an earlier release; remove yosys_family, dsp_block and set "
+            "family = 'xc7', which stands for all of that.",
+        ),
+        (
+            OWN + 'vendor = "lattice"\n',
+            "the key 'vendor' of an earlier release; remove vendor and set family = one of "
+            f"{KNOWN}, which stands for all of that.",
+        ),
+        (
+            OWN + 'finn_part = "xc7z020clg400-1"\n',
+            "the key 'finn_part' of an earlier release; remove finn_part and set family = one of "
+            f"{KNOWN}, which stands for all of that.",
+        ),
+        (
+            OWN.replace('"xc7"', '"zynq7000"'),
+            f"family = 'zynq7000'; choose one of {KNOWN}, or add its file to hw/families.",
+        ),
+        (
+            OWN.replace('"xc7"', "7"),
+            f"family = 7; choose one of {KNOWN}, or add its file to hw/families.",
+        ),
+        (
+            OWN.replace('family = "xc7"\n', ""),
+            f"family = None; choose one of {KNOWN}, or add its file to hw/families.",
+        ),
+    ],
+)
+def test_the_family_is_one_key_that_names_a_file(tmp_path, text, says):
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        boards.load(path)
+    assert str(caught.value) == f"Board file {str(path)!r} has {says}"
 
 
 def test_utilisation_keeps_missing_values_missing():

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from adaqat_hw import tools
+from adaqat_hw import families, tools
 from adaqat_hw.errors import ToolNotFound
+from adaqat_hw.schema import Family, OpenTool
 
 MINIMUM_FREE_GB = 5
 
@@ -49,7 +50,7 @@ def checks() -> list[Check]:
     rows.append(_program("g++", tools.cxx, "simulation"))
     rows.append(_program("make", tools.make, "simulation"))
     rows.append(_finn())
-    rows += [*_ecp5(), _engine(), _vivado()]
+    rows += [*_open_flows(), _engine(), _vivado()]
     rows.append(_disk())
     return rows
 
@@ -76,21 +77,26 @@ def _finn() -> Check:
     return Check("FINN environment", environment.ok, version, "build", environment.remedy or "")
 
 
-def _ecp5() -> list[Check]:
-    """Look for the programs of the open Lattice flow, of the wheel or built natively."""
-    from adaqat_hw.rtl import ecp5
+def _open_flows() -> list[Check]:
+    """Look for the programs that place, route and pack, of a wheel or built natively."""
+    return [
+        _open_tool(family, tool)
+        for family in families.every()
+        if family.nextpnr is not None
+        for tool in (family.nextpnr.router, family.nextpnr.packer)
+    ]
 
-    wheel = tools.package_version(ecp5.PACKAGE)
-    programs = {"nextpnr-ecp5": ecp5.nextpnr, "ecppack": ecp5.ecppack}
-    return [_ecp5_program(name, find, wheel) for name, find in programs.items()]
 
+def _open_tool(family: Family, tool: OpenTool) -> Check:
+    from adaqat_hw.rtl.nextpnr import find_tool, open_flow
 
-def _ecp5_program(name: str, find: Callable[[], Path], wheel: str | None) -> Check:
-    stage = "bitstream, ECP5 (optional)"
+    name, stage = tool.name, f"bitstream, {family.title} (optional)"
+    flow = open_flow(family)
     try:
-        path = find()
+        path = find_tool(flow, tool)
     except ToolNotFound as exc:
         return Check(name, False, None, stage, str(exc), False)
+    wheel = tools.package_version(flow.wheel)
     if wheel is not None and path.parent == Path(sys.executable).parent:
         return Check(name, True, f"{wheel} (WebAssembly)", stage, "", False)  # told at once
     version = tools.program_version(path)

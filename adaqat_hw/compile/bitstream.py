@@ -7,19 +7,30 @@ from pathlib import Path
 
 import numpy as np
 
+from adaqat_hw import families
 from adaqat_hw.compile.fifo_depths import sized_graph
 from adaqat_hw.compile.simulate import PATIENCE, load_arrays
 from adaqat_hw.errors import ConfigError, StageFailed
-from adaqat_hw.rtl.ecp5 import STAGE, Bitstream, Ecp5Device, make_bitstream, require_tools
-from adaqat_hw.rtl.ecp5_board import BoardDesign, board_top, constraint_file, simulate_line
-from adaqat_hw.rtl.ecp5_clock import Clocking, choose_clock
+from adaqat_hw.resources import hw_dir
+from adaqat_hw.rtl.board_clock import Clocking, choose_clock
+from adaqat_hw.rtl.nextpnr import (
+    STAGE,
+    Bitstream,
+    Device,
+    make_bitstream,
+    open_flow,
+    require_tools,
+)
 from adaqat_hw.rtl.packing import IntArray
+from adaqat_hw.rtl.serial_board import BoardDesign, board_top, constraint_file, simulate_line
 from adaqat_hw.rtl.stitch import stitch
+from adaqat_hw.run import tree_digest
 from adaqat_hw.schema import (
     BitstreamResult,
     Board,
     BuildConfig,
     BuildRequest,
+    Family,
     HardwareGraph,
     ResourceReport,
     Resources,
@@ -35,7 +46,12 @@ LINE_FRAMES = 2  # a character takes thousands of cycles: few frames, all of the
 
 def makes_bitstream(board: Board) -> bool:
     """Tell whether open tools make a bitstream for the board."""
-    return board.family == "ecp5"
+    return families.load(board.family).nextpnr is not None
+
+
+def shell_digest(family: Family) -> str:
+    """Return the digest of what a bitstream has around the accelerator."""
+    return tree_digest(hw_dir() / open_flow(family).shell, hw_dir() / "constraints")
 
 
 def wants_bitstream(board: Board, config: BuildConfig) -> bool:
@@ -54,21 +70,23 @@ def wants_bitstream(board: Board, config: BuildConfig) -> bool:
     return config.goal == "rtl" and config.synthesize
 
 
-def check_board(board: Board, clock_ns: float) -> tuple[Ecp5Device, Path, str, Clocking]:
-    """Return device, constraints, top and clock of an ECP5 board, before anything runs.
+def check_board(board: Board, clock_ns: float) -> tuple[Device, Path, str, Clocking]:
+    """Return device, constraints, top and clock of a board, before anything runs.
 
     Raises:
         ConfigError: the board lacks one of them, or cannot have that clock.
         ToolNotFound: a tool is not installed.
     """
-    require_tools()
+    family = families.load(board.family)
+    flow = open_flow(family)
+    require_tools(flow)
     if board.oscillator_mhz is None:
         raise ConfigError(f"Board {board.name!r} has no oscillator_mhz; give it in its file.")
     return (
-        Ecp5Device.of(board.part, board.package, board.speed_grade),
-        constraint_file(board.constraints),
-        board_top(board.top),
-        choose_clock(clock_ns, board.oscillator_mhz),
+        Device.of(board, family),
+        constraint_file(board.constraints, flow.constraint_suffix),
+        board_top(board.top, flow.shell),
+        choose_clock(clock_ns, board.oscillator_mhz, family.pll),
     )
 
 
@@ -88,7 +106,7 @@ def bitstream_design(
     device, constraints, top, clocking = check_board(board, request.clock_ns)
     accelerator = stitch(graph, folder, parameters=load_arrays(folder / graph.parameters_file))
     source, sink, build = graph.input_stream, graph.output_stream, request.digest()
-    design = BoardDesign(accelerator, top, source, sink, clocking, build)
+    design = BoardDesign(accelerator, device.flow.shell, top, source, sink, clocking, build)
     frames = _prove_line(design, graph, folder, note)
     made = make_bitstream(
         design.sources,
@@ -103,8 +121,8 @@ def bitstream_design(
     for path, name in ((made.path, BIT_FILE), (made.report, REPORT_FILE)):
         put_file(path, folder / name)
     _record(design, made, board, frames, folder).write(folder / RECORD)
-    _resources(made, graph, board, variant, folder).write(folder / RESOURCES)
-    return _text(made, design, folder), [BIT_FILE, REPORT_FILE, RECORD, RESOURCES]
+    _resources(made, device, graph, board, variant, folder).write(folder / RESOURCES)
+    return _text(made, device.family, design, folder), [BIT_FILE, REPORT_FILE, RECORD, RESOURCES]
 
 
 def _prove_line(
@@ -156,15 +174,15 @@ def _met(made: Bitstream, design: BoardDesign) -> bool:
 
 
 def _resources(
-    made: Bitstream, graph: HardwareGraph, board: Board, variant: str, folder: Path
+    made: Bitstream, device: Device, graph: HardwareGraph, board: Board, variant: str, folder: Path
 ) -> ResourceReport:
     """Nothing is known by layer: the routed design is flat, the serial line in it."""
     return ResourceReport(
         plan=variant,
         stage="nextpnr_pnr",
         part=board.part,
-        tool="nextpnr-ecp5",
-        tool_version=made.versions["nextpnr-ecp5"],
+        tool=device.flow.router.name,
+        tool_version=made.versions[device.flow.router.name],
         total=made.routed.resources,
         layer_sum=Resources(),
         layers=(),
@@ -176,11 +194,12 @@ def _resources(
     )
 
 
-def _text(made: Bitstream, design: BoardDesign, folder: Path) -> str:
+def _text(made: Bitstream, family: Family, design: BoardDesign, folder: Path) -> str:
     used, routed = made.routed.resources, made.routed
     verdict = "meets" if _met(made, design) else "MISSES"
     text = (
-        f"{BIT_FILE}: {used.lut} LUT4, {used.ff} FF, {used.dsp} MULT18, {used.bram_18k} DP16KD; "
+        f"{BIT_FILE}: {used.lut} LUT{family.lut_inputs}, {used.ff} FF, {used.dsp} "
+        f"{family.dsp.primitive}, {used.bram_18k} {family.memory.block.primitive}; "
         f"{routed.fmax_mhz:.1f} MHz, {verdict} the {design.clocking.mhz:.1f} MHz of its clock"
     )
     cycles = _cycles_per_frame(folder)

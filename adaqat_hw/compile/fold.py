@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from adaqat_hw import families
 from adaqat_hw.compile.fold_search import FoldSearch
 from adaqat_hw.compile.simulate import load_arrays
 from adaqat_hw.cost.fold_problem import COUNTED, Counts, FoldProblem, fold_problem
@@ -49,7 +50,7 @@ def fold_build(
     """
     graph = HardwareGraph.read(folder / "hardware.json")
     arrays = load_arrays(folder / graph.parameters_file)
-    model = load_cost_model(board.yosys_family)
+    model = load_cost_model(families.load(board.family))
     return fold_graph(graph, request, board, target, model, narrow_weights(graph, arrays))
 
 
@@ -76,7 +77,7 @@ def fold_graph(
 ) -> FoldingRecord:
     """Return the folding of an unfolded graph for a target; raises as :func:`fold_build`."""
     problem = fold_problem(
-        graph, model, board.dsp_block, implementations(graph, request), narrow=narrow,
+        graph, model, request.dsp, implementations(graph, request), narrow=narrow,
         fifo_depth=request.fifo_depth,
     )  # fmt: skip
     search = FoldSearch(graph, board, target, problem, request.clock_ns)
@@ -149,6 +150,7 @@ def _record(search: FoldSearch, folding: Folding, model: HardwareCostModel) -> F
     bottleneck = search.bottleneck(folding)
     _, streams = cost_of(problem, folding.choice)
     streams_error, error = _errors(problem, folding)
+    measured = cost_model_path(families.load(model.family))
     return FoldingRecord(
         network=graph.network,
         board=search.board.name,
@@ -182,8 +184,8 @@ def _record(search: FoldSearch, folding: Folding, model: HardwareCostModel) -> F
         folding={names[node.name]: options.candidates[k].folds for node, options, k in picked},
         impl_per_layer=_impl_per_layer(graph.nodes, impls),
         model=CostProvenance(
-            file=cost_model_path(model.family).name,
-            sha256=_digest(cost_model_path(model.family)),
+            file=measured.name,
+            sha256=sha256_file(measured),
             tool=model.tool,
             tool_version=model.tool_version,
             samples=model.samples,
@@ -227,7 +229,3 @@ def _resources(counts: Counts) -> Resources:
         name: math.ceil(value - 1e-9) for name, value in zip(COUNTED, counts, strict=True)
     }
     return Resources(**values)
-
-
-def _digest(path: Path) -> str:
-    return sha256_file(path) if path.is_file() else ""

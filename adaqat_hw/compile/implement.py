@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from adaqat_hw import families
 from adaqat_hw.compile import deploy
 from adaqat_hw.compile.compile import layer_rows
 from adaqat_hw.compile.environment import Environment
@@ -44,6 +45,7 @@ from adaqat_hw.schema import (
     ResourceReport,
     Resources,
     Timing,
+    UtilizationRows,
     VivadoResult,
     add_resources,
     sha256_file,
@@ -177,10 +179,10 @@ def _finish(
     return text, [RECORD, *records, *reports, *names_made]
 
 
-def _read(reader: Callable[[Path], R], path: Path) -> R:
+def _read(reader: Callable[..., R], path: Path, *terms: UtilizationRows) -> R:
     """Read a report that Vivado has just written; one that is not understood is no result."""
     try:
-        return reader(path)
+        return reader(path, *terms)
     except ReportError as exc:
         raise ReportError(
             f"Vivado's report cannot be used: {str(exc).rstrip('.')}; run the same command again, "
@@ -231,14 +233,18 @@ def resource_report(
     Raises:
         ReportError: the report is of another part, or shows no instance of the design.
     """
-    flat = _read(read_utilization, folder / names["utilization"])
+    vivado = families.load(board.family).vivado
+    assert vivado is not None, "tool_checks.require_goal refuses such a board"
+    terms = vivado.utilization
+    flat = _read(read_utilization, folder / names["utilization"], terms)
     if not _same_part(flat.device, board.part):
         raise ReportError(
             f"{str(folder / names['utilization'])!r} is of part {flat.device!r}, not of "
             f"{board.part!r}; build again."
         )
     labels = instance_names(graph.nodes)
-    shown = _children(_read(read_hierarchy, folder / names["hierarchy"]), set(labels.values()))
+    top = _read(read_hierarchy, folder / names["hierarchy"], terms)
+    shown = _children(top, set(labels.values()))
     if not shown:
         raise ReportError(
             f"{str(folder / names['hierarchy'])!r} shows no instance of the accelerator; it was "

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from adaqat_hw import families
 from adaqat_hw.errors import ConfigError
 from adaqat_hw.schema import (
     THROUGHPUT_KEYS,
@@ -88,10 +89,11 @@ def request_from_file(
 
 
 def _common(board: Board, config: BuildConfig) -> dict[str, Any]:
+    family = families.load(board.family)
     return {
         "board": board.name,
-        "part": board.finn_part or board.part,
-        "dsp_block": board.dsp_block,
+        "part": family.finn_part or board.part,
+        "dsp": family.dsp,
         "clock_ns": config.clock_ns or board.default_clock_ns,
         "goal": config.goal,
         "throughput": config.throughput,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import adaqat_hw.rtl
+from adaqat_hw import families
 from adaqat_hw.resources import flows_dir, hw_dir
 from adaqat_hw.run import is_done, stamp, tree_digest
 from adaqat_hw.schema import VIVADO_GOALS, Board, BuildConfig, BuildRequest, sha256_file
@@ -49,7 +50,12 @@ def build_stages(
 
     ``variant`` names the bit-width plan in the resource reports.
     """
-    from adaqat_hw.compile.bitstream import bitstream_design, check_board, wants_bitstream
+    from adaqat_hw.compile.bitstream import (
+        bitstream_design,
+        check_board,
+        shell_digest,
+        wants_bitstream,
+    )
     from adaqat_hw.compile.compile import compile_design
     from adaqat_hw.compile.environment import environment
     from adaqat_hw.compile.fifo_depths import FIFOS
@@ -62,6 +68,7 @@ def build_stages(
     if bitstream:
         check_board(board, request.clock_ns)
     where = environment(config.env)
+    family = families.load(board.family)
     flow = {"request": request.digest(), "flows": tree_digest(flows_dir())}
     yield BuildStage(
         "compile",
@@ -91,21 +98,22 @@ def build_stages(
         yield BuildStage(
             "synthesize",
             folder,
-            {**rtl, "family": board.yosys_family, "whole": config.synthesize_whole},
+            {**rtl, "family": family.digest(), "whole": config.synthesize_whole},
             lambda note: synthesize_design(folder, board, variant, note, config.synthesize_whole),
         )
     if bitstream:
-        pins = tree_digest(hw_dir() / "ecp5", hw_dir() / "constraints")
+        pins = shell_digest(family)
         yield BuildStage(
             "bitstream",
             folder,
-            {**rtl, "board": board.digest(), "pins": pins},
+            {**rtl, "board": board.digest(), "family": family.digest(), "pins": pins},
             lambda note: bitstream_design(folder, board, variant, note),
         )
     if config.goal in VIVADO_GOALS:
+        deploy = tree_digest(hw_dir() / "deploy")
         yield BuildStage(
             "vivado",
             folder,
-            {**rtl, "deploy": tree_digest(hw_dir() / "deploy"), "part": board.part},
+            {**rtl, "family": family.digest(), "deploy": deploy, "part": board.part},
             lambda note: implement_design(folder, board, config.goal, variant, where, note),
         )

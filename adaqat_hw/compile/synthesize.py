@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from adaqat_hw import families
 from adaqat_hw.compile.fifo_depths import sized_graph
 from adaqat_hw.compile.simulate import load_arrays
 from adaqat_hw.rtl.stitch import StitchedDesign, stitch
 from adaqat_hw.rtl.synthesize import SynthesisJob, SynthesisResult, synthesize_many
 from adaqat_hw.schema import (
     Board,
+    Family,
     HardwareGraph,
     LayerResources,
     ResourceReport,
@@ -42,7 +44,7 @@ def synthesize_design(
 
     Args:
         folder: the build's folder, simulated.
-        board: names the family.
+        board: names the family and the part.
         variant: name of the plan in the report.
         note: told about every result.
         whole: whether the whole is synthesized as one; None: where it is small enough.
@@ -52,8 +54,9 @@ def synthesize_design(
     """
     graph = sized_graph(folder)
     design = stitch(graph, folder, parameters=load_arrays(folder / graph.parameters_file))
-    parts = _part_jobs(graph, design, board)
-    one = _whole_job(graph, design, board)
+    family = families.load(board.family)
+    parts = _part_jobs(graph, design, family)
+    one = _whole_job(graph, design, family)
     beside = whole is True or (whole is None and len(graph.nodes) <= FEW_NODES)
     # The whole design takes longest, so it goes first.
     results = _run([one, *parts] if beside else parts, note)
@@ -84,14 +87,12 @@ def _text(report: ResourceReport) -> str:
     return f"whole design {counts} (layers alone sum to {parts.lut} LUT)"
 
 
-def _whole_job(graph: HardwareGraph, design: StitchedDesign, board: Board) -> SynthesisJob:
+def _whole_job(graph: HardwareGraph, design: StitchedDesign, family: Family) -> SynthesisJob:
     dsp = any(node.impl == "dsp" for node in graph.nodes)
-    return SynthesisJob(
-        WHOLE, design.sources, design.top, board.yosys_family, dsp, design.data_files
-    )
+    return SynthesisJob(WHOLE, design.sources, design.top, family, dsp, design.data_files)
 
 
-def _part_jobs(graph: HardwareGraph, design: StitchedDesign, board: Board) -> list[SynthesisJob]:
+def _part_jobs(graph: HardwareGraph, design: StitchedDesign, family: Family) -> list[SynthesisJob]:
     """Return one job per layer and one per node that belongs to none."""
     dsp = {node.name for node in graph.nodes if node.impl == "dsp"}
     units = {**design.layers, **{name: design.nodes[name] for name in design.without_layer}}
@@ -100,7 +101,7 @@ def _part_jobs(graph: HardwareGraph, design: StitchedDesign, board: Board) -> li
             name,
             unit.sources,
             unit.module,
-            board.yosys_family,
+            family,
             not dsp.isdisjoint(unit.nodes),
             unit.data_files,
         )

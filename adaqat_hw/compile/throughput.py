@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import adaqat_hw.cost
+from adaqat_hw import families
 from adaqat_hw.compile.fold import FOLDING_FILE, fold_build
 from adaqat_hw.compile.stage import BuildStage, build_stages
 from adaqat_hw.cost.hardware_cost import cost_model_path, load_cost_model
@@ -49,7 +50,7 @@ def fold_request(
     if target is None:
         return request
     try:
-        load_cost_model(board.yosys_family)  # first: the estimate takes a minute
+        load_cost_model(families.load(board.family))  # first: the estimate takes a minute
         start = unfolded(request)
         folder = run.build(start)
         estimate = config.model_copy(update={"goal": "estimate"})
@@ -112,11 +113,13 @@ def _search(folder: Path, start: BuildRequest, board: Board, target: FoldingTarg
         record.write(folder / _found_in(target))
         return summary(record), [_found_in(target)]
 
+    family = families.load(board.family)
     inputs = {
         "graph": sha256_file(folder / "hardware.json"),
         "board": board.digest(),
+        "family": family.digest(),
         "target": target.digest(),
         "solver": tree_digest(Path(adaqat_hw.cost.__file__).parent),
-        "costs": sha256_file(cost_model_path(board.yosys_family)),
+        "costs": sha256_file(cost_model_path(family)),
     }
     return BuildStage("fold", folder, inputs, search)

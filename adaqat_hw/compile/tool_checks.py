@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from adaqat_hw import families
 from adaqat_hw.compile.environment import Environment
 from adaqat_hw.compile.vivado import require_vivado
 from adaqat_hw.compile.vivado_board import require_board
@@ -17,12 +18,12 @@ def require_goal(goal: Goal, board: Board, environment: Environment, folder: Pat
     Asked before hours of work, so that a goal that cannot be reached is refused at once.
 
     Raises:
-        ConfigError: the board is not of a family that Vivado knows, or has no block design.
+        ConfigError: Vivado does not know the board's family, or the board has no block design.
         ToolNotFound: no Vivado, or a version that is not supported.
     """
     if goal not in VIVADO_GOALS:
         return None
-    if board.family not in ("zynq7000", "zynqultrascale+"):
+    if families.load(board.family).vivado is None:
         raise ConfigError(
             f"Goal {goal!r} needs Vivado, which does not know board {board.name!r} "
             f"({board.family}); choose --goal rtl."

@@ -1,4 +1,4 @@
-"""The block design of a Zynq board: processor, DMA and the accelerator, to a bitstream.
+"""The block design of a board with a processor: that, a DMA and the accelerator, to a bitstream.
 
 The DMA reads and writes 64-bit words over one high-performance port; the accelerator's IP adapts
 them to its own streams (``hw/deploy``). Clock and reset come from the processor.
@@ -11,49 +11,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from adaqat_hw import boards, families
 from adaqat_hw.compile.tcl import Raw, command, listing
 from adaqat_hw.compile.vivado_scripts import IMPL, VENDOR, reports, step
 from adaqat_hw.errors import ConfigError
-from adaqat_hw.schema import Board
+from adaqat_hw.schema import Board, ProcessingSystem
 
 DMA_BITS = 64
 BITSTREAM, HANDOFF = "accelerator.bit", "accelerator.hwh"
 _DESIGN = "system"
-# Vivado's names of the boards; some need their maker's board files installed beside Vivado.
-_BOARD_PARTS = {
-    "pynq-z1": "www.digilentinc.com:pynq-z1:part0:1.0",
-    "pynq-z2": "tul.com.tw:pynq-z2:part0:1.0",
-    "ultra96-v2": "avnet.com:ultra96v2:part0:1.2",
-    "zcu104": "xilinx.com:zcu104:part0:1.1",
-    "kv260": "xilinx.com:kv260_som:part0:1.3",
-}
-_ZYNQ7 = {
-    "vlnv": "xilinx.com:ip:processing_system7:5.5",
-    "rule": "xilinx.com:bd_rule:processing_system7",
-    "preset": 'make_external "FIXED_IO, DDR" apply_board_preset "1" Master "Disable" '
-    'Slave "Disable"',
-    "clock": "FCLK_CLK0", "reset": "FCLK_RESET0_N",
-    "control": "M_AXI_GP0", "control_clock": "M_AXI_GP0_ACLK",
-    "memory": "S_AXI_HP0", "memory_clock": "S_AXI_HP0_ACLK",
-}  # fmt: skip
-_ULTRASCALE = {
-    "vlnv": "xilinx.com:ip:zynq_ultra_ps_e",
-    "rule": "xilinx.com:bd_rule:zynq_ultra_ps_e",
-    "preset": 'apply_board_preset "1"',
-    "clock": "pl_clk0", "reset": "pl_resetn0",
-    "control": "M_AXI_HPM0_FPD", "control_clock": "maxihpm0_fpd_aclk",
-    "memory": "S_AXI_HP0_FPD", "memory_clock": "saxihp0_fpd_aclk",
-}  # fmt: skip
 
 
-def require_board(board: Board) -> str:
-    """Return Vivado's name of the board; raise ConfigError for one without a block design."""
-    if board.name not in _BOARD_PARTS:
+def require_board(board: Board) -> tuple[str, ProcessingSystem]:
+    """Return Vivado's name of the board and its processor.
+
+    Raises:
+        ConfigError: a board without one of them, so without a block design.
+    """
+    vivado = families.load(board.family).vivado
+    if board.vivado_board is None or vivado is None or vivado.processing_system is None:
+        known = [name for name in boards.names() if boards.load(name).vivado_board is not None]
         raise ConfigError(
             f"Goal 'bitfile' has no block design for board {board.name!r}; choose one of "
-            f"{', '.join(sorted(_BOARD_PARTS))}, or goal 'ip' for a design of your own."
+            f"{', '.join(known)}, or goal 'ip' for a design of your own."
         )
-    return _BOARD_PARTS[board.name]
+    return board.vivado_board, vivado.processing_system
 
 
 def board_script(board: Board, clock_ns: float, threads: int) -> str:
@@ -62,7 +44,7 @@ def board_script(board: Board, clock_ns: float, threads: int) -> str:
     Raises:
         ConfigError: a board without a block design here.
     """
-    name = require_board(board)
+    name, ps = require_board(board)
     text = "# Written by adaqat-hw; not to be edited.\n"
     text += command("set_param", "general.maxThreads", threads)
     text += command("create_project", "-force", _DESIGN, "project_system", "-part", board.part)
@@ -76,8 +58,7 @@ def board_script(board: Board, clock_ns: float, threads: int) -> str:
     text += command("set_property", "ip_repo_paths", listing("ip"), Raw("[current_project]"))
     text += command("update_ip_catalog", "-rebuild")
     text += step("block_design") + command("create_bd_design", _DESIGN)
-    ps = _ZYNQ7 if board.family == "zynq7000" else _ULTRASCALE
-    text += _cells(ps, board, clock_ns) + _wires(ps)
+    text += _cells(ps, clock_ns) + _wires(ps)
     text += command("assign_bd_address")
     text += command("validate_bd_design") + command("save_bd_design")
     text += "set made [make_wrapper -top -files [get_files system.bd]]\n"
@@ -100,21 +81,12 @@ def board_script(board: Board, clock_ns: float, threads: int) -> str:
     return text + step("done") + command("exit", "0")
 
 
-def _cells(ps: dict[str, str], board: Board, clock_ns: float) -> str:
-    mhz = f"{1000 / clock_ns:.3f}"
-    seven = board.family == "zynq7000"
-    settings = (
-        {"PCW_USE_S_AXI_HP0": 1, "PCW_USE_M_AXI_GP0": 1, "PCW_FPGA0_PERIPHERAL_FREQMHZ": mhz}
-        if seven
-        else {
-            "PSU__USE__S_AXI_GP2": 1, "PSU__USE__M_AXI_GP0": 1, "PSU__USE__M_AXI_GP1": 0,
-            "PSU__USE__M_AXI_GP2": 0, "PSU__CRL_APB__PL0_REF_CTRL__FREQMHZ": mhz,
-        }
-    )  # fmt: skip
-    text = _cell("ps", ps["vlnv"])
-    config = Raw("{" + ps["preset"] + "}")
+def _cells(ps: ProcessingSystem, clock_ns: float) -> str:
+    settings = {**ps.settings, ps.clock_setting: f"{1000 / clock_ns:.3f}"}
+    text = _cell("ps", ps.vlnv)
+    config = Raw("{" + ps.preset + "}")
     text += command(
-        "apply_bd_automation", "-rule", ps["rule"], "-config", config, Raw("[get_bd_cells ps]")
+        "apply_bd_automation", "-rule", ps.rule, "-config", config, Raw("[get_bd_cells ps]")
     )
     text += _configure("ps", settings)
     text += _cell("dma", "xilinx.com:ip:axi_dma")
@@ -144,13 +116,13 @@ def _configure(cell: str, values: Mapping[str, object]) -> str:
     return command("set_property", "-dict", listing(*pairs), Raw(f"[get_bd_cells {cell}]"))
 
 
-def _wires(ps: dict[str, str]) -> str:
+def _wires(ps: ProcessingSystem) -> str:
     streams = (("dma/M_AXIS_MM2S", "accelerator/s_axis"), ("accelerator/m_axis", "dma/S_AXIS_S2MM"))
     buses = (
         *streams,
-        (f"ps/{ps['control']}", "control/S00_AXI"), ("control/M00_AXI", "dma/S_AXI_LITE"),
+        (f"ps/{ps.control}", "control/S00_AXI"), ("control/M00_AXI", "dma/S_AXI_LITE"),
         ("dma/M_AXI_MM2S", "memory/S00_AXI"), ("dma/M_AXI_S2MM", "memory/S01_AXI"),
-        ("memory/M00_AXI", f"ps/{ps['memory']}"),
+        ("memory/M00_AXI", f"ps/{ps.memory}"),
     )  # fmt: skip
     text = "".join(
         command("connect_bd_intf_net", *(Raw(f"[get_bd_intf_pins {pin}]") for pin in pair))
@@ -159,12 +131,12 @@ def _wires(ps: dict[str, str]) -> str:
     clocked = (
         "reset/slowest_sync_clk", "control/aclk", "memory/aclk", "dma/s_axi_lite_aclk",
         "dma/m_axi_mm2s_aclk", "dma/m_axi_s2mm_aclk", "accelerator/ap_clk",
-        f"ps/{ps['control_clock']}", f"ps/{ps['memory_clock']}",
+        f"ps/{ps.control_clock}", f"ps/{ps.memory_clock}",
     )  # fmt: skip
     reset = ("control/aresetn", "memory/aresetn", "dma/axi_resetn", "accelerator/ap_rst_n")
     nets = (
-        (f"ps/{ps['clock']}", clocked),
-        (f"ps/{ps['reset']}", ("reset/ext_reset_in",)),
+        (f"ps/{ps.clock}", clocked),
+        (f"ps/{ps.reset}", ("reset/ext_reset_in",)),
         ("reset/peripheral_aresetn", reset),
     )
     for source, pins in nets:

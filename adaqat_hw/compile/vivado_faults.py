@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from adaqat_hw import boards
 from adaqat_hw.compile.environment import LICENCE_VARIABLES
 from adaqat_hw.compile.vivado_scripts import STEP
 from adaqat_hw.tools.run_program import MEMORY_ADVICE
@@ -28,10 +29,6 @@ _OVER = re.compile(
 )
 _LOADER = re.compile(r"error while loading shared libraries: (\S+?):")
 _ENGINE = re.compile(r"^(?:docker|podman): (.+)$", re.MULTILINE | re.IGNORECASE)
-_LICENCE_ADVICE = (
-    "set XILINXD_LICENSE_FILE to a licence file or port@server, or choose a board whose part needs "
-    "none (pynq-z1, pynq-z2, ultra96-v2, zcu104, kv260)"
-)
 
 
 def logs_of(work: Path) -> list[Path]:
@@ -92,7 +89,11 @@ def _licence_advice() -> str:
             )
         if given:
             return f"{name} is {given!r}: check that this file grants it, to this host and today"
-    return _LICENCE_ADVICE
+    free = [name for name in boards.names() if boards.load(name).vivado_licence_free]
+    return (
+        "set XILINXD_LICENSE_FILE to a licence file or port@server, or choose a board whose part "
+        f"needs none ({', '.join(free)})"
+    )
 
 
 def _over(text: str) -> str | None:

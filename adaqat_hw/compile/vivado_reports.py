@@ -1,4 +1,4 @@
-"""Vivado's utilization, timing and power reports as records, for 7-series and UltraScale+.
+"""Vivado's utilization, timing and power reports as records, in the family's terms.
 
 What is missing is None, never 0; a table, column or cell that is not known raises ReportError
 with file and line.
@@ -12,19 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adaqat_hw.compile.vivado_tables import Report, Row, Table, read_report
-from adaqat_hw.schema import Power, Resources, Timing
+from adaqat_hw.schema import Power, Resources, Timing, UtilizationRows
 
 _SITE_COLUMNS = (
     ("Site Type", "Used", "Fixed", "Available", "Util%"),
     ("Site Type", "Used", "Fixed", "Prohibited", "Available", "Util%"),
 )
-# Section titles and row names by family: 7-series, then UltraScale and UltraScale+.
-_LOGIC, _MEMORY, _DSP = ("Slice Logic", "CLB Logic"), ("Memory", "BLOCKRAM"), ("DSP", "ARITHMETIC")
-_LUT, _FF = ("Slice LUTs", "CLB LUTs"), ("Slice Registers", "CLB Registers")
 _HIERARCHY = "Utilization by Hierarchy"
 _HIERARCHY_COLUMNS = {
     "Total LUTs": "lut", "FFs": "ff", "RAMB36": "ramb36", "RAMB18": "ramb18", "URAM": "uram",
-    "DSP Blocks": "dsp", "DSP48 Blocks": "dsp", "Logic LUTs": None, "LUTRAMs": None, "SRLs": None,
+    "Logic LUTs": None, "LUTRAMs": None, "SRLs": None,
 }  # fmt: skip
 _NEEDED = {"lut", "ff", "ramb36", "ramb18", "dsp"}
 _TIMING_COLUMNS = (
@@ -60,8 +57,8 @@ class Instance:
     children: tuple[Instance, ...] = ()
 
 
-def read_utilization(path: Path) -> Utilization:
-    """Read ``report_utilization`` without ``-hierarchical``.
+def read_utilization(path: Path, terms: UtilizationRows) -> Utilization:
+    """Read ``report_utilization`` without ``-hierarchical``; ``terms`` are the family's.
 
     Block RAM is counted in 18-kbit halves: twice the RAMB36, plus the RAMB18.
 
@@ -69,9 +66,9 @@ def read_utilization(path: Path) -> Utilization:
         ReportError: a table or row that must be there is not, or is of an unknown form.
     """
     report = read_report(path, "report_utilization")
-    logic, memory = report.in_section(*_LOGIC), report.in_section(*_MEMORY)
-    dsp = report.in_section(*_DSP)
-    lut, ff = _site(report, logic, *_LUT), _site(report, logic, *_FF)
+    logic, memory = report.in_section(terms.logic), report.in_section(terms.memory)
+    dsp = report.in_section(terms.dsp)
+    lut, ff = _site(report, logic, terms.lut), _site(report, logic, terms.ff)
     ramb36, ramb18 = (_site(report, memory, n) for n in ("RAMB36/FIFO", "RAMB18"))
     dsps = _site(report, dsp, "DSPs")
     has_uram = any(row.label == "URAM" for row in memory.rows)
@@ -96,15 +93,13 @@ def read_utilization(path: Path) -> Utilization:
     )
 
 
-def _site(report: Report, table: Table, *names: str) -> tuple[int, int]:
-    """Return (used, available) of the one row with one of these names."""
+def _site(report: Report, table: Table, name: str) -> tuple[int, int]:
+    """Return (used, available) of the one row of that name."""
     if table.header not in _SITE_COLUMNS:
         raise report.fault(table.line, f"unknown columns {list(table.header)!r}")
-    rows = [row for row in table.rows if row.label in names]
+    rows = [row for row in table.rows if row.label == name]
     if len(rows) != 1:
-        raise report.fault(
-            table.line, f"{len(rows)} rows {' or '.join(map(repr, names))} in {table.section!r}"
-        )
+        raise report.fault(table.line, f"{len(rows)} rows {name!r} in {table.section!r}")
     available = rows[0].cells[table.header.index("Available")]
     return _count(report, rows[0], rows[0].cells[1]), _count(report, rows[0], available)
 
@@ -134,7 +129,7 @@ def _number(report: Report, line: int, text: str) -> float:
     return value
 
 
-def read_hierarchy(path: Path) -> Instance:
+def read_hierarchy(path: Path, terms: UtilizationRows) -> Instance:
     """Read ``report_utilization -hierarchical``; return the top instance.
 
     A row in parentheses is the module's own logic and no child.
@@ -144,10 +139,11 @@ def read_hierarchy(path: Path) -> Instance:
     """
     report = read_report(path, "report_utilization")
     table = report.in_section(_HIERARCHY)
-    columns = table.header[2:]
-    unknown = [name for name in columns if name not in _HIERARCHY_COLUMNS]
-    given = {_HIERARCHY_COLUMNS.get(name) for name in columns}
-    if table.header[:2] != ("Instance", "Module") or unknown or not given >= _NEEDED:
+    meaning = _HIERARCHY_COLUMNS | dict.fromkeys(terms.dsp_columns, "dsp")
+    names = table.header[2:]
+    columns = tuple(meaning.get(name) for name in names)
+    unknown = not set(names) <= set(meaning)
+    if table.header[:2] != ("Instance", "Module") or unknown or not set(columns) >= _NEEDED:
         raise report.fault(table.line, f"unknown columns {list(table.header)!r}")
     rows = []
     for row in table.rows:
@@ -165,13 +161,13 @@ def read_hierarchy(path: Path) -> Instance:
 
 
 def _instance(
-    report: Report, columns: tuple[str, ...], rows: list[tuple[int, Row]], at: int
+    report: Report, columns: tuple[str | None, ...], rows: list[tuple[int, Row]], at: int
 ) -> tuple[Instance, int]:
     depth, row = rows[at]
     values = {
         key: _count(report, row, cell)
-        for name, cell in zip(columns, row.cells[2:], strict=True)
-        if (key := _HIERARCHY_COLUMNS[name]) is not None
+        for key, cell in zip(columns, row.cells[2:], strict=True)
+        if key is not None
     }
     children = []
     at += 1

@@ -1,8 +1,8 @@
 """The Tcl that Vivado gets: synthesis and implementation out of context, packaged IP.
 
 Scripts run in a work folder of their own and name every file relative to it, so that they say the
-same in a container. ``puts`` lines with STEP tell how far a run has come. ``board_script`` for
-Zynq boards is in :mod:`adaqat_hw.compile.vivado_board`.
+same in a container. ``puts`` lines with STEP tell how far a run has come. ``board_script``
+for whole boards is in :mod:`adaqat_hw.compile.vivado_board`.
 """
 
 from __future__ import annotations

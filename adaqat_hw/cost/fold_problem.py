@@ -14,7 +14,7 @@ from adaqat_hw.cost.folding import Candidate, Edge, candidates, edges
 from adaqat_hw.cost.hardware_cost import HardwareCostModel
 from adaqat_hw.cost.hardware_features import cost_kind, fold_facts, node_facts
 from adaqat_hw.errors import NotMeasured
-from adaqat_hw.schema import HardwareGraph, MvauImpl, Resources
+from adaqat_hw.schema import DspBlock, HardwareGraph, MvauImpl, Resources
 
 COUNTED = ("lut", "ff", "dsp", "bram_18k")
 Counts = NDArray[np.float64]
@@ -65,7 +65,7 @@ class FoldProblem:
 def fold_problem(
     graph: HardwareGraph,
     model: HardwareCostModel,
-    dsp_block: str,
+    dsp_block: DspBlock,
     impls: Mapping[str, Sequence[MvauImpl]],
     *,
     narrow: Mapping[str, bool] | None = None,
@@ -124,7 +124,7 @@ def _is_known(model: HardwareCostModel, op: str) -> bool:
 _Price = Callable[[int, int, int], tuple[Counts, Counts]]
 
 
-def _stream_price(model: HardwareCostModel, dsp_block: str, fifo_depth: int) -> _Price:
+def _stream_price(model: HardwareCostModel, dsp_block: DspBlock, fifo_depth: int) -> _Price:
     @cache
     def fifo(bits: int, elements: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
         facts = {"in_bits": bits, "in_elements": elements, "depth": fifo_depth}

@@ -1,9 +1,9 @@
 """Predict LUT, FF, DSP and BRAM of a folded node from synthesized ones.
 
-The coefficients lie in ``hw/cost/yosys-<family>.json`` with their provenance; the rows they were
-fitted to lie beside them. ``benchmarks/hardware_cost.py`` makes both. DSP blocks follow FINN's
-packing and block RAMs Yosys's own costs, so only LUT and FF are fitted; the error of all four is
-measured.
+The coefficients lie in a file of ``hw/cost`` that the family names, with their provenance; the
+rows they were fitted to lie beside it. ``benchmarks/hardware_cost.py`` makes both. DSP blocks
+follow FINN's packing and block RAMs Yosys's own costs, so only LUT and FF are fitted; the error of
+all four is measured.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize
 
+from adaqat_hw import families
 from adaqat_hw.cost.hardware_features import Facts, dsp_blocks, facts_of_row, features_of
 from adaqat_hw.errors import ConfigError, NotMeasured
 from adaqat_hw.resources import hw_dir
-from adaqat_hw.schema import Record, Resources
+from adaqat_hw.schema import DspBlock, Family, Record, Resources
 
 _FITTED = ("lut", "ff")
 _COUNTED = ("dsp", "bram_18k")
@@ -65,7 +66,7 @@ class HardwareCostModel(Record):
         """Return the kinds of nodes that were measured."""
         return tuple(dict.fromkeys(fit.kind for fit in self.fits))
 
-    def predict(self, kind: str, facts: Facts, dsp_block: str) -> tuple[Resources, Resources]:
+    def predict(self, kind: str, facts: Facts, dsp_block: DspBlock) -> tuple[Resources, Resources]:
         """Return what a node costs and the half-width of the error bar (one RMS error).
 
         Raises:
@@ -89,29 +90,28 @@ class HardwareCostModel(Record):
         return Resources(**counts, uram=0), Resources(**bars, uram=0)
 
 
-def load_cost_model(family: str) -> HardwareCostModel:
+def load_cost_model(family: Family) -> HardwareCostModel:
     """Return the measured cost model of an FPGA family.
 
     Raises:
         NotMeasured: that family was not measured.
     """
-    path = cost_model_path(family)
-    if not path.is_file():
-        have = sorted(p.stem.removeprefix("yosys-") for p in path.parent.glob("yosys-*.json"))
+    return HardwareCostModel.read(cost_model_path(family))
+
+
+def cost_model_path(family: Family) -> Path:
+    """Return where the cost model of a family lies; raise NotMeasured where it has none."""
+    if family.cost_model is None:
+        have = [other.name for other in families.every() if other.cost_model is not None]
         raise NotMeasured(
-            f"There is no measured cost model of the family {family!r}, so no folding can be "
+            f"There is no measured cost model of the family {family.name!r}, so no folding can be "
             f"searched for it; there is one of {', '.join(have) or 'none'}."
         )
-    return HardwareCostModel.read(path)
-
-
-def cost_model_path(family: str) -> Path:
-    """Return where the cost model of a family lies."""
-    return hw_dir() / "cost" / f"yosys-{family}.json"
+    return hw_dir() / "cost" / family.cost_model
 
 
 def fit_cost_model(
-    rows: Sequence[Mapping[str, Any]], dsp_block: str, **provenance: Any
+    rows: Sequence[Mapping[str, Any]], dsp_block: DspBlock, **provenance: Any
 ) -> HardwareCostModel:
     """Fit a cost model to measured rows of one family.
 

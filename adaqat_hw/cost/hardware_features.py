@@ -13,13 +13,11 @@ from typing import Any
 from adaqat_hw.cost.folding import Candidate
 from adaqat_hw.cost.memory_map import map_ram, map_rom
 from adaqat_hw.errors import NotMeasured
-from adaqat_hw.schema import HardwareNode
+from adaqat_hw.schema import DspBlock, HardwareNode
 
 Facts = dict[str, int]
 Features = dict[str, float]
 
-# The wide operand of a DSP block's multiplier, where several weights are packed side by side.
-_PACKED_WIDTH = {"DSP48E1": 25, "DSP48E2": 27}
 _WINDOW = "ConvolutionInputGenerator"
 
 
@@ -108,7 +106,7 @@ def features_of(kind: str, facts: Facts) -> Features:
     return found(facts)
 
 
-def dsp_blocks(kind: str, facts: Facts, block: str) -> int:
+def dsp_blocks(kind: str, facts: Facts, block: DspBlock) -> int:
     """Return the DSP blocks of a node: FINN's RTL MVAU packs ``lanes`` weights into one.
 
     The packing is that of FINN's ``mvu.sv``: lanes lie weight + activation - 1 bits apart in the
@@ -116,7 +114,7 @@ def dsp_blocks(kind: str, facts: Facts, block: str) -> int:
     """
     if kind != "MVAU/dsp":
         return 0
-    width, weight = _PACKED_WIDTH[block], facts["weight_bits"]
+    width, weight = block.wide_bits, facts["weight_bits"]
     spare = width - weight - (0 if facts["narrow"] else 1)
     lanes = 1 + max(0, spare) // (weight + facts["in_bits"] - 1)
     return math.ceil(facts["PE"] / lanes) * facts["SIMD"]

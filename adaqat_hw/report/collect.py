@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from adaqat_hw import families
 from adaqat_hw.cost import bitops, weight_compression
 from adaqat_hw.errors import ConfigError, ReportError
 from adaqat_hw.report.builds import choose, describe, pace_warning, read_builds, setting
@@ -158,7 +159,11 @@ def build_gaps(build: BuildReport) -> list[str]:
         gaps.append("not synthesized with Yosys")
     elif build.resources["yosys_synth"].total_is_sum:
         gaps.append("not synthesized as a whole: the total is the sum of the layers")
-    if build.board is not None and build.board.family == "ecp5" and build.bitstream is None:
+    if (
+        build.board is not None
+        and families.load(build.board.family).nextpnr
+        and build.bitstream is None
+    ):
         gaps.append("no bitstream")
     if build.request is not None and build.request.goal in VIVADO_GOALS:
         if build.vivado is None:

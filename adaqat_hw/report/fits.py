@@ -117,7 +117,7 @@ def _family(runs: Sequence[RunReport]) -> str | None:
 
 def _family_of(plan: PlanReport) -> str | None:
     board = plan.build.board if plan.build else None
-    return board.yosys_family if board else None
+    return board.family if board else None
 
 
 def _fit(points: Sequence[Point], target: str, impl: MvauImpl, features: tuple[str, ...]) -> Fit:

@@ -16,7 +16,6 @@ from adaqat_hw.rtl.packing import (
 )
 from adaqat_hw.rtl.stitch import RtlUnit, StitchedDesign, stitch
 from adaqat_hw.rtl.synthesize import (
-    Family,
     SynthesisJob,
     SynthesisResult,
     synthesize,
@@ -28,7 +27,6 @@ from adaqat_hw.rtl.verilate import Simulator, Stall, StreamRun
 __all__ = [
     "FINN_PATCHES",
     "CellCount",
-    "Family",
     "FinnPatch",
     "IntegerModel",
     "RtlUnit",

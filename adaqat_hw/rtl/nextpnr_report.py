@@ -1,24 +1,15 @@
-"""Read what nextpnr-ecp5 says: its JSON report strictly, its log for what did not fit."""
+"""Read what nextpnr says: its JSON report strictly, its log for what did not fit."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from adaqat_hw.schema import Resources
+from adaqat_hw.schema import Resources, RoutedCell
 
-# nextpnr's cell types: the names that a user knows, and the fields of Resources.
-_COUNTED = {"TRELLIS_COMB": "lut", "TRELLIS_FF": "ff", "DP16KD": "bram_18k", "MULT18X18D": "dsp"}
-_SAID = {
-    "TRELLIS_COMB": "LUT4 (TRELLIS_COMB)",
-    "TRELLIS_FF": "flip-flops (TRELLIS_FF)",
-    "DP16KD": "block RAMs (DP16KD)",
-    "MULT18X18D": "multipliers (MULT18X18D)",
-    "TRELLIS_RAMW": "LUT RAMs (TRELLIS_RAMW)",
-    "TRELLIS_IO": "pins (TRELLIS_IO)",
-}
 _USED = re.compile(r"^Info:\s+(\w+):\s+(\d+)/\s*(\d+)\s+\d+%", re.MULTILINE)
 _NO_ROOM = re.compile(r"no (?:more )?B[Ee][Ll]s? remaining.*?cell type '?(\w+)'?")
 
@@ -42,8 +33,8 @@ class Routed:
         return 1000 / self.asked_mhz - 1000 / self.fmax_mhz
 
 
-def parse_report(text: str) -> Routed:
-    """Parse nextpnr's ``--report`` file.
+def parse_report(text: str, cells: Mapping[str, RoutedCell]) -> Routed:
+    """Parse nextpnr's ``--report`` file; ``cells`` are the family's.
 
     Raises:
         ValueError: it is not such a report, lacks a resource, or has not exactly one clock.
@@ -53,7 +44,8 @@ def parse_report(text: str) -> Routed:
     except json.JSONDecodeError as exc:
         raise ValueError(f"nextpnr's report is not JSON ({exc})") from exc
     rows = _table(body, "utilization", ("used", "available"))
-    missing = [name for name in _COUNTED if name not in rows]
+    counted = {name: cell.counts for name, cell in cells.items() if cell.counts is not None}
+    missing = [name for name in counted if name not in rows]
     if missing:
         raise ValueError(f"nextpnr's report has no row for {missing[0]!r}; it has {sorted(rows)!r}")
     for name, row in rows.items():
@@ -71,7 +63,7 @@ def parse_report(text: str) -> Routed:
             raise ValueError(f"nextpnr's report says {key} = {value!r} MHz for clock {name!r}")
     used = {name: row["used"] for name, row in rows.items()}
     return Routed(
-        resources=Resources(**{ours: used[theirs] for theirs, ours in _COUNTED.items()}, uram=0),
+        resources=Resources(**{ours: used[theirs] for theirs, ours in counted.items()}, uram=0),
         used=used,
         available={name: row["available"] for name, row in rows.items()},
         fmax_mhz=float(clock["achieved"]),
@@ -89,14 +81,18 @@ def _table(body: Any, name: str, keys: tuple[str, ...]) -> dict[str, dict[str, A
     return table
 
 
-def too_large(log: str) -> str | None:
+def too_large(log: str, cells: Mapping[str, RoutedCell]) -> str | None:
     """Return in words what the design needs more of than the device has, or None."""
+
+    def title(name: str) -> str:
+        return cells[name].title if name in cells else name
+
     over = [
-        f"{int(used):,} of {int(has):,} {_SAID.get(name, name)}"
+        f"{int(used):,} of {int(has):,} {title(name)}"
         for name, used, has in _USED.findall(log)
         if int(used) > int(has)
     ]
     if over:
         return " and ".join(dict.fromkeys(over))
     found = _NO_ROOM.search(log)
-    return None if found is None else f"more {_SAID.get(found[1], found[1])} than there are"
+    return None if found is None else f"more {title(found[1])} than there are"

@@ -1,7 +1,7 @@
-"""Synthesize a module for 7-series or UltraScale+ with Yosys, in a child process, cached.
+"""Synthesize a module for an FPGA family with Yosys, in a child process, cached.
 
-Yosys stands above Vivado in LUTs: it does not pack two small LUTs into one and infers few
-shift registers. :mod:`adaqat_hw.rtl.cells` says what is counted as what.
+Yosys stands above a vendor's tool in LUTs: it does not pack two small LUTs into one and infers
+few shift registers. :mod:`adaqat_hw.rtl.cells` says what is counted as what.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from adaqat_hw import tools
 from adaqat_hw.errors import ConfigError, StageFailed, ToolNotFound
@@ -22,11 +22,9 @@ from adaqat_hw.resources import hw_dir
 from adaqat_hw.rtl.cells import count_cells
 from adaqat_hw.rtl.verilog_names import require_file_name, require_identifier
 from adaqat_hw.rtl.yosys_process import run_yosys
-from adaqat_hw.schema import Resources, sha256_file
+from adaqat_hw.schema import Family, Resources, Workaround, sha256_file
 from adaqat_hw.tools.content_cache import facts_digest, find_facts, store_facts, writable_folder
 from adaqat_hw.tools.signals import signals_end_programs
-
-Family = Literal["xc7", "xcup", "ecp5"]
 
 _STAGE = "synthesize"
 _FORMAT = 1  # of a cache entry; raise it when the way of counting changes
@@ -38,18 +36,7 @@ _READ = (
     "--error-limit 0",
     "-Wno-unconnected-output-port",
 )
-_SYNTH = ("-flatten", "-noiopad", "-noclkbuf", "-nodsp")
-# Yosys 0.70, UltraScale+: its library of distributed RAMs offers shapes that its own mapping
-# file refuses. Delete the second attempt when this message no longer comes.
-_LUTRAM_FAULT = "invalid OPTION_ABITS/WIDTH combination"
-_NO_LUTRAM = "-nolutram"
-_FORGET_RAM_STYLE = "setattr -unset ram_style -unset RAM_STYLE t:$mem* m:*"  # else it rules
-_NO_LUTRAM_NOTE = (
-    "synthesized with -nolutram: Yosys has no mapping for one of the distributed RAMs on this "
-    "family; memories became flip-flops or block RAM"
-)
 _OUTPUT = "cells.json"
-_STUBS = ("dsp48e1.v", "dsp48e2.v", "lut6_2.v")
 
 
 @dataclass(frozen=True)
@@ -103,12 +90,10 @@ def synthesize(
 ) -> SynthesisResult:
     """Synthesize ``top`` out of context and count its cells, or find it in the cache.
 
-    Yosys never infers DSPs by itself here, so a LUT design stays one.
-
     Args:
         sources: Verilog and SystemVerilog files, packages first.
         top: the top module.
-        family: ``"xc7"`` (7-series), ``"xcup"`` (UltraScale+) or ``"ecp5"`` (Lattice ECP5).
+        family: what is synthesized for.
         dsp: take the DSP primitives that FINN's MVAU instantiates, and count them; False takes
             its behavioural description instead, which then is built of LUTs.
         data_files: files that ``$readmemh`` reads, by the name the RTL uses.
@@ -116,7 +101,7 @@ def synthesize(
         timeout_s: give up after this many seconds.
 
     Raises:
-        ConfigError: an unknown family, a file that does not exist, a name that is none.
+        ConfigError: a file that does not exist, a name that is none.
         ToolNotFound: pyosys is not installed.
         StageFailed: Yosys reported an error, crashed, was killed or took too long.
     """
@@ -183,33 +168,33 @@ def _synthesize(
 ) -> SynthesisResult:
     version = _check(job, timeout_s)
     folder = (cache or tools.cache_dir() / "synthesis").resolve()
-    stubs = [hw_dir() / "synth" / name for name in _STUBS] if job.dsp else []
-    sources = [*stubs, *job.sources]
+    sources = [*_stubs(job), *job.sources]
     key = _key(job, sources, version)
     entry, log = folder / f"{key}.json", folder / f"{key}.log"
-    cached = _from_cache(entry, log)
+    cached = _from_cache(entry, log, job.family)
     if cached is not None:
         return cached
     log = writable_folder(folder) / log.name
     files = {path.name: path for path in sources} | dict(job.data_files)
     started = time.monotonic()
 
-    def attempt(*extra: str) -> str:
-        script = _script(job, list(files)[: len(sources)], extra)
+    def attempt(workaround: Workaround | None) -> str:
+        script = _script(job, list(files)[: len(sources)], workaround)
         try:
             return run_yosys(script, files, _OUTPUT, log=log, timeout_s=timeout_s, stop=stop)
         except StageFailed as failure:
-            stage = f"{_STAGE} {job.name!r} for {job.family}"
+            stage = f"{_STAGE} {job.name!r} for {job.family.name}"
             raise StageFailed(stage, failure.reason, failure.log) from failure
 
     notes: tuple[str, ...] = ()
     try:
-        text = attempt()
+        text = attempt(None)
     except StageFailed as failure:
-        if _LUTRAM_FAULT not in failure.reason:
+        remedies = [w for w in job.family.synthesis.workarounds if w.symptom in failure.reason]
+        if not remedies:
             raise
-        text = attempt(_NO_LUTRAM)
-        notes = (_NO_LUTRAM_NOTE,)
+        text = attempt(remedies[0])
+        notes = (remedies[0].note,)
     body = {
         "cells": _cells(text, job.top, log),
         "notes": list(notes),
@@ -217,7 +202,7 @@ def _synthesize(
         "yosys_version": version,
     }
     store_facts(entry, body)
-    return _result(body, log, cached=False)
+    return _result(body, log, job.family, cached=False)
 
 
 def yosys_version() -> str:
@@ -230,10 +215,6 @@ def yosys_version() -> str:
 
 def _check(job: SynthesisJob, timeout_s: float) -> str:
     """Check a job's fields and return the version of Yosys."""
-    if job.family not in get_args(Family):
-        raise ConfigError(
-            f"The family is {job.family!r}; allowed are {', '.join(get_args(Family))}."
-        )
     if timeout_s <= 0:
         raise ConfigError(f"The time limit is {timeout_s!r} s; it must be positive.")
     require_identifier(job.top, "The top module's name")
@@ -250,28 +231,30 @@ def _check(job: SynthesisJob, timeout_s: float) -> str:
     return yosys_version()
 
 
-def _script(job: SynthesisJob, names: Sequence[str], extra: Sequence[str]) -> str:
+def _stubs(job: SynthesisJob) -> list[Path]:
+    names = job.family.synthesis.stubs if job.dsp else ()
+    return [hw_dir() / "synth" / name for name in names]
+
+
+def _script(job: SynthesisJob, names: Sequence[str], workaround: Workaround | None) -> str:
+    flow = job.family.synthesis
     primitives = "--empty-blackboxes" if job.dsp else "-D VERILATOR"
     read = [*_READ, primitives, "--top", job.top, *names]
-    synth = ["-family", job.family, *_SYNTH, *extra, "-top", job.top]
-    if job.family == "ecp5":
-        return (
-            f"read_slang {' '.join(read)}\n"
-            f"synth_ecp5 -top {job.top}\n"
-            f"tee -q -o {_OUTPUT} stat -json\n"
-        )
-    return (
-        f"read_slang {' '.join(read)}\n"
-        f"{_FORGET_RAM_STYLE if _NO_LUTRAM in extra else ''}\n"
-        f"synth_xilinx {' '.join(synth)}\n"
-        f"tee -q -o {_OUTPUT} stat -json -tech xilinx\n"
-    )
+    synth = [*flow.options, *(workaround.options if workaround else ()), "-top", job.top]
+    lines = [f"read_slang {' '.join(read)}"]
+    if flow.workarounds:
+        lines.append(workaround.command if workaround else "")  # part of the cache's keys
+    lines += [
+        f"{flow.command} {' '.join(synth)}",
+        f"tee -q -o {_OUTPUT} {' '.join(['stat', '-json', *flow.stat_options])}",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def _key(job: SynthesisJob, sources: Sequence[Path], version: str) -> str:
     identity = {
         "format": _FORMAT,
-        "script": _script(job, [path.name for path in sources], ()),
+        "script": _script(job, [path.name for path in sources], None),
         "sources": [(path.name, sha256_file(path)) for path in sources],
         "data": sorted((name, sha256_file(path)) for name, path in job.data_files.items()),
         "yosys": version,
@@ -290,18 +273,18 @@ def _cells(text: str, top: str, log: Path) -> dict[str, int]:
         ) from exc
 
 
-def _from_cache(entry: Path, log: Path) -> SynthesisResult | None:
+def _from_cache(entry: Path, log: Path, family: Family) -> SynthesisResult | None:
     """Return a cached result; one that is damaged in any way is none."""
     try:
         body = find_facts(entry)
-        return None if body is None else _result(body, log, cached=True)
+        return None if body is None else _result(body, log, family, cached=True)
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
-def _result(body: Mapping[str, Any], log: Path, *, cached: bool) -> SynthesisResult:
+def _result(body: Mapping[str, Any], log: Path, family: Family, *, cached: bool) -> SynthesisResult:
     cells = {str(name): int(count) for name, count in body["cells"].items()}
-    count = count_cells(cells)
+    count = count_cells(cells, family.cells)
     return SynthesisResult(
         resources=count.resources,
         cells=cells,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -12,24 +12,27 @@ from adaqat_hw.schema._base import Record
 class Board(Record):
     """Part, totals and defaults of a board; read from ``hw/boards/<name>.toml``.
 
-    ``bram_18k`` counts 18-kbit halves; ``yosys_family`` is what Yosys calls the family.
+    ``family`` names a file of ``hw/families``, which says what the totals count: ``lut`` its
+    LUTs, ``dsp`` its DSP blocks, ``bram_18k`` its block RAM in 18-kbit halves.
 
-    A Lattice ECP5 board counts LUT4 in ``lut``, DP16KD (18 kbit each) in ``bram_18k`` and
-    MULT18X18D in ``dsp``, and sets the fields with a default below: ``package`` and
-    ``speed_grade`` for place and route, ``top`` and ``constraints`` (a board top of ``hw/ecp5``,
-    a file of ``hw/constraints`` or an absolute path), ``oscillator_mhz``, and ``finn_part``: FINN
-    knows AMD parts only, so its own checks and estimates are made for that one.
+    ``vivado_board`` is Vivado's name of the board, which goal ``bitfile`` needs (some need their
+    maker's board files installed beside Vivado); ``vivado_licence_free`` tells that Vivado takes
+    the part without a licence.
+
+    A board whose bitstream open tools make sets ``package`` and ``speed_grade`` for place and
+    route, ``top`` and ``constraints`` (a board top of the family's shell, a file of
+    ``hw/constraints`` or an absolute path), and ``oscillator_mhz``.
     """
+
+    schema_version: ClassVar[int] = 2
 
     name: str
     part: str
-    vendor: Literal["amd", "lattice"] = "amd"
-    family: Literal["zynq7000", "zynqultrascale+", "ecp5"]
-    yosys_family: Literal["xc7", "xcup", "ecp5"]
-    dsp_block: Literal["DSP48E1", "DSP48E2", "MULT18X18D"]
+    family: str
+    vivado_board: str | None = None
+    vivado_licence_free: bool = False
     package: str | None = None
-    speed_grade: int | None = Field(default=None, ge=6, le=8)
-    finn_part: str | None = None
+    speed_grade: int | None = Field(default=None, gt=0)
     top: str | None = None
     constraints: str | None = None
     oscillator_mhz: float | None = Field(default=None, gt=0)

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from adaqat_hw.schema._base import Record, digest_of
+from adaqat_hw.schema.family import DspBlock
 from adaqat_hw.schema.hardware import ImplChoice
 from adaqat_hw.schema.throughput import FoldedBy, ThroughputRequest
 
@@ -40,7 +41,7 @@ class BuildRequest(Record):
     layers: tuple[str, ...] = ()
     board: str
     part: str
-    dsp_block: str
+    dsp: DspBlock
     clock_ns: float = Field(gt=0)
     goal: Goal
     throughput: ThroughputRequest = ThroughputRequest()

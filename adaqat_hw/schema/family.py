@@ -80,6 +80,7 @@ class DspBlock(Record):
 class BlockRam(Record):
     """One block RAM of ``bits`` with words of at most ``width`` bits, and its cost in Yosys."""
 
+    primitive: str
     bits: int = Field(gt=0)
     width: int = Field(gt=0)
     cost: float = Field(gt=0)
@@ -154,13 +155,19 @@ class OpenFlow(Record):
 
 
 class UtilizationRows(Record):
-    """Section titles (``logic``, ``memory``, ``dsp``) and row names of report_utilization."""
+    """What report_utilization calls things.
+
+    ``logic``, ``memory`` and ``dsp`` are titles of sections, ``lut`` and ``ff`` names of rows;
+    ``dsp_columns`` are the names that versions of Vivado give the column of DSP blocks in the
+    hierarchical report.
+    """
 
     logic: str
     memory: str
     dsp: str
     lut: str
     ff: str
+    dsp_columns: tuple[str, ...] = Field(min_length=1)
 
 
 class ProcessingSystem(Record):

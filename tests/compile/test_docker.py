@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from adaqat_hw import boards
+from adaqat_hw import boards, families
 from adaqat_hw.compile.docker_env import IMAGE, Docker, _mount, container_name
 from adaqat_hw.compile.flow import run_flow
 from adaqat_hw.compile.tool_checks import require_goal
@@ -29,7 +29,7 @@ DIGEST = "sha256:" + "ab" * 32
 def request_of(tmp_path, tiny_onnx):
     return BuildRequest(
         model=str(tiny_onnx), model_sha256=sha256_file(tiny_onnx), network="net", board="b",
-        variant="qonnx", part="p", dsp_block="DSP48E2", clock_ns=5.0, goal="estimate",
+        variant="qonnx", part="p", dsp=families.load("xcup").dsp, clock_ns=5.0, goal="estimate",
     )  # fmt: skip
 
 

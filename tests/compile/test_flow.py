@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from adaqat_hw import families
 from adaqat_hw.compile.flow import run_flow
 from adaqat_hw.errors import StageFailed, ToolNotFound, UnsupportedNetwork
 from adaqat_hw.schema import BuildRequest, BuildResult
 
 REQUEST = BuildRequest(
     model="/nowhere/net.onnx", model_sha256="0" * 64, network="net", board="b", part="p",
-    variant="qonnx", dsp_block="DSP48E2", clock_ns=5.0, goal="estimate",
+    variant="qonnx", dsp=families.load("xcup").dsp, clock_ns=5.0, goal="estimate",
 )  # fmt: skip
 
 

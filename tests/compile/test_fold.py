@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adaqat_hw import boards
+from adaqat_hw import boards, families
 from adaqat_hw.compile.fold import fold_graph, implementations, mvau_names, narrow_weights
 from adaqat_hw.compile.throughput import folded, unfolded
 from adaqat_hw.cost.hardware_cost import load_cost_model
@@ -20,7 +20,7 @@ from adaqat_hw.schema.folding import FoldingRecord, FoldingTarget
 UNFOLDED = Path(__file__).parent / "folding" / "cnn-unfolded.json"
 REQUEST = BuildRequest(
     model="/nowhere/cnn.onnx", model_sha256="0" * 64, network="cnn", board="pynq-z2",
-    part="xc7z020clg400-1", dsp_block="DSP48E1", clock_ns=10.0, goal="rtl", variant="qonnx",
+    part="xc7z020clg400-1", dsp=families.load("xc7").dsp, clock_ns=10.0, goal="rtl", variant="qonnx",
     throughput=ThroughputRequest(kind="fit", fill=0.06),
 )  # fmt: skip
 
@@ -36,7 +36,7 @@ def fold(graph):
 
     def run(board="pynq-z2", request=REQUEST, **target):
         chosen = boards.load(board)
-        model = load_cost_model("xc7")
+        model = load_cost_model(families.load("xc7"))
         return fold_graph(graph, request, chosen, FoldingTarget(**target), model)
 
     return run

@@ -22,13 +22,14 @@ from adaqat_hw.tools.leftover import MARK, end_leftover
 BUILD = """
 import sys
 from pathlib import Path
+from adaqat_hw import families
 from adaqat_hw.compile.flow import run_flow
 from adaqat_hw.compile.stage import BuildStage
 from adaqat_hw.run import stage_lock
 from adaqat_hw.schema import BuildRequest, write_atomic
 folder = Path(sys.argv[1])
 request = BuildRequest(model="/nowhere/net.onnx", model_sha256="0" * 64, network="net", board="b",
-    variant="qonnx", part="p", dsp_block="DSP48E2", clock_ns=5.0, goal="estimate")
+    variant="qonnx", part="p", dsp=families.load("xcup").dsp, clock_ns=5.0, goal="estimate")
 
 def compile_(note):
     result, _ = run_flow(request, folder, lambda event: None)

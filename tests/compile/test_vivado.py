@@ -280,7 +280,7 @@ def test_no_vivado_at_all(folder, monkeypatch):
 
 
 def test_a_board_without_block_design_is_refused(folder, vivado):
-    board = boards.load("pynq-z1").model_copy(update={"name": "mine"})
+    board = boards.load("pynq-z1").model_copy(update={"name": "mine", "vivado_board": None})
     with pytest.raises(ConfigError, match="no block design for board 'mine'; choose one of kv260"):
         require_goal("bitfile", board, Local(), folder)
 

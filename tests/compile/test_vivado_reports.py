@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from adaqat_hw import families
 from adaqat_hw.compile.vivado_reports import (
     read_hierarchy,
     read_power,
@@ -16,6 +18,7 @@ from adaqat_hw.errors import ReportError
 from adaqat_hw.schema import Resources
 
 REPORTS = Path(__file__).parent / "reports"
+SERIES7, ULTRASCALE = (families.load(name).vivado.utilization for name in ("xc7", "xcup"))
 
 
 @pytest.fixture
@@ -33,14 +36,19 @@ def changed(tmp_path):
 
 
 def test_seven_series():
-    made = read_utilization(REPORTS / "utilization_7series.rpt")
+    made = read_utilization(REPORTS / "utilization_7series.rpt", SERIES7)
     assert made.used == Resources(lut=12345, ff=9876, dsp=18, bram_18k=33, uram=None)
     assert made.available == Resources(lut=53200, ff=106400, dsp=220, bram_18k=280, uram=None)
     assert (made.version, made.device, made.state) == ("2023.2", "xc7z020clg400-1", "Routed")
 
 
+def test_the_report_of_another_family_is_not_understood():
+    with pytest.raises(ReportError, match="0 tables in section 'CLB Logic', where there must be"):
+        read_utilization(REPORTS / "utilization_7series.rpt", ULTRASCALE)
+
+
 def test_ultrascale_names_and_the_older_columns():
-    made = read_utilization(REPORTS / "utilization_ultrascale.rpt")
+    made = read_utilization(REPORTS / "utilization_ultrascale.rpt", ULTRASCALE)
     assert made.used == Resources(lut=12345, ff=9876, dsp=18, bram_18k=33, uram=2)
     assert made.version == "2022.2"
 
@@ -48,12 +56,12 @@ def test_ultrascale_names_and_the_older_columns():
 @pytest.mark.parametrize(
     ("old", "new", "text"),
     [
-        ("| Slice LUTs*  ", "| Zlice LUTs*  ", r"line 28: 0 rows 'Slice LUTs' or 'CLB LUTs'"),
+        ("| Slice LUTs*  ", "| Zlice LUTs*  ", r"line 28: 0 rows 'Slice LUTs' in 'Slice Logic'"),
         ("12345 |", "  ??? |", r"line 30: 'Slice LUTs' is '\?\?\?', which is no count"),
         ("12345 |", "      |", r"line 30: 'Slice LUTs' is '', which is no count"),
         ("|  Used | Fixed |", "| Uzed  | Fixed |", r"line 28: unknown columns \['Site Type', 'Uz"),
         ("| 16.5 |", "| 17.5 |", r"17\.5 block RAM tiles do not agree with 14 RAMB36 and 5 RAMB18"),
-        ("3. Memory\n---------", "3. Memories\n-----------", r"0 tables in section 'Memory' or"),
+        ("3. Memory\n---------", "3. Memories\n-----------", r"0 tables in section 'Memory', "),
         ("report_utilization", "report_clocks", r"line 1: the report is of 'report_clocks -file"),
         ("| Tool Version", "| Zool Version", "this is no Vivado report"),
         ("Vivado v.2023.2", "Vivado vX", "line 1: its head names no Vivado version"),
@@ -62,12 +70,16 @@ def test_ultrascale_names_and_the_older_columns():
 )  # fmt: skip
 def test_what_is_not_understood_is_an_error_with_file_and_line(changed, old, new, text):
     with pytest.raises(ReportError, match=rf"utilization_7series\.rpt', .*{text}"):
-        read_utilization(changed("utilization_7series.rpt", old, new))
+        read_utilization(changed("utilization_7series.rpt", old, new), SERIES7)
 
 
 @pytest.mark.parametrize("name", ["utilization_7series.rpt", "hierarchy.rpt", "power.rpt"])
 def test_no_truncation_of_the_table_is_believed(tmp_path, name):
-    read = {"u": read_utilization, "h": read_hierarchy, "p": read_power}[name[0]]
+    read = {
+        "u": partial(read_utilization, terms=SERIES7),
+        "h": partial(read_hierarchy, terms=SERIES7),
+        "p": read_power,
+    }[name[0]]
     whole = read(REPORTS / name)
     lines = (REPORTS / name).read_text(encoding="utf-8").splitlines(keepends=True)
     path = tmp_path / name
@@ -81,14 +93,14 @@ def test_no_truncation_of_the_table_is_believed(tmp_path, name):
 
 def test_a_missing_or_empty_report_is_an_error(tmp_path):
     with pytest.raises(ReportError, match=r"gone\.rpt' cannot be read"):
-        read_utilization(tmp_path / "gone.rpt")
+        read_utilization(tmp_path / "gone.rpt", SERIES7)
     (tmp_path / "e.rpt").write_text("")
     with pytest.raises(ReportError, match="no Vivado report"):
         read_power(tmp_path / "e.rpt")
 
 
 def test_hierarchy_is_a_tree_without_own_logic_rows():
-    top = read_hierarchy(REPORTS / "hierarchy.rpt")
+    top = read_hierarchy(REPORTS / "hierarchy.rpt", SERIES7)
     assert (top.name, top.module) == ("accelerator", "(top)")
     assert top.resources == Resources(lut=300, ff=410, dsp=4, bram_18k=3, uram=None)
     assert [child.name for child in top.children] == ["MVAU_rtl_0", "genblk1[0].Threshold"]
@@ -98,7 +110,7 @@ def test_hierarchy_is_a_tree_without_own_logic_rows():
 
 def test_percentages_in_the_hierarchy_are_left_out(changed):
     path = changed("hierarchy.rpt", "       300 |", "300(0.56%) |")
-    assert read_hierarchy(path).resources.lut == 300
+    assert read_hierarchy(path, SERIES7).resources.lut == 300
 
 
 @pytest.mark.parametrize(
@@ -117,7 +129,7 @@ def test_a_hierarchy_that_is_none_is_an_error(changed, old, new, text):
         old, new = "       300 |", "      -300 |"
     assert old in text_of
     with pytest.raises(ReportError, match=text):
-        read_hierarchy(changed("hierarchy.rpt", old, new))
+        read_hierarchy(changed("hierarchy.rpt", old, new), SERIES7)
 
 
 def test_timing_that_is_missed():

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adaqat_hw import boards
+from adaqat_hw import boards, families
 from adaqat_hw.cost.fold_problem import COUNTED, fold_problem
 from adaqat_hw.cost.fold_solve import cheapest, cost_of, fastest, interval_of, smallest
 from adaqat_hw.cost.folding import candidates, cycles, divisors, edges
@@ -25,9 +25,11 @@ from adaqat_hw.cost.hardware_cost import (
 from adaqat_hw.cost.hardware_features import dsp_blocks, features_of, tree_bits
 from adaqat_hw.cost.memory_map import map_ram, map_rom
 from adaqat_hw.errors import ConfigError, NotMeasured
+from adaqat_hw.resources import hw_dir
 from adaqat_hw.schema import sha256_file
 
 BOTH = ("lut", "dsp")
+DSP = families.load("xc7").dsp
 WEIGHTS = np.array([1 / 53200, 1 / 106400, 1 / 220, 1 / 280])
 NO_LIMIT = np.full(4, np.inf)
 
@@ -35,7 +37,7 @@ NO_LIMIT = np.full(4, np.inf)
 @pytest.fixture(scope="module")
 def problem(small_graph, made_up_model):
     impls = {n.name: BOTH for n in small_graph.nodes if n.op == "MVAU"}
-    return fold_problem(small_graph, made_up_model, "DSP48E1", impls)
+    return fold_problem(small_graph, made_up_model, DSP, impls)
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +120,7 @@ def test_an_unknown_operator_is_refused(small_graph, made_up_model):
         candidates(node)
     strange = small_graph.model_copy(update={"nodes": (node,)})
     with pytest.raises(NotMeasured, match=r"no measurement of Softmax"):
-        fold_problem(strange, made_up_model, "DSP48E1", {})
+        fold_problem(strange, made_up_model, DSP, {})
 
 
 def test_edges_name_both_ends_and_tie_a_pool_to_its_window(small_graph):
@@ -208,13 +210,14 @@ def test_memories_lie_where_yosys_put_them():
 
 def test_dsp_blocks_follow_the_packing():
     # Multiplications per block at equal widths and narrow weights, from FINN's mvu.sv.
-    lanes = {"DSP48E1": (8, 5, 4, 3, 2, 2), "DSP48E2": (9, 5, 4, 3, 2, 2)}
-    for block, row in lanes.items():
+    lanes = {"xc7": (8, 5, 4, 3, 2, 2), "xcup": (9, 5, 4, 3, 2, 2)}
+    for name, row in lanes.items():
+        block = families.load(name).dsp
         for bits, packed in zip((2, 3, 4, 5, 6, 8), row, strict=True):
             facts = {"weight_bits": bits, "in_bits": bits, "narrow": 1, "PE": packed, "SIMD": 3}
             assert dsp_blocks("MVAU/dsp", facts, block) == 3
             assert dsp_blocks("MVAU/dsp", facts | {"PE": packed + 1}, block) == 6
-    assert dsp_blocks("MVAU/lut", {}, "DSP48E1") == 0
+    assert dsp_blocks("MVAU/lut", {}, DSP) == 0
 
 
 def test_tree_bits_counts_exact_widths():
@@ -233,13 +236,13 @@ def test_a_fit_finds_the_coefficients_in_spite_of_an_outlier():
             "lut": lut, "ff": 2 * lut, "dsp": 0, "bram_18k": 0,
         })  # fmt: skip
     rows[7]["lut"] *= 4
-    model = fit_cost_model(rows, "DSP48E1", **PROVENANCE)
+    model = fit_cost_model(rows, DSP, **PROVENANCE)
     lut = next(fit for fit in model.fits if fit.resource == "lut")
     assert lut.coefficients == pytest.approx({"width": 3.0, "one": 40.0}, rel=0.02)
     assert (lut.n, model.samples) == (30, 30)
     assert 0.01 < lut.loo_mape < 0.05 < lut.loo_rms
     facts = {"in_bits": 4, "in_elements": 5}
-    cost, error = model.predict("FMPadding", facts, "DSP48E1")
+    cost, error = model.predict("FMPadding", facts, DSP)
     assert cost.lut == pytest.approx(100, abs=2)
     assert error.lut == pytest.approx(100 * lut.loo_rms, abs=2)
     assert (cost.dsp, cost.bram_18k, error.dsp) == (0, 0, 0)
@@ -254,19 +257,28 @@ PROVENANCE = {
 def test_too_few_rows_are_refused():
     row = {"kind": "Pool", "op": "Pool", "attributes": {"KernelSize": (2, 2)}}
     with pytest.raises(ConfigError, match=r"2 measured rows of 'Pool'; at least 3"):
-        fit_cost_model([row] * 2, "DSP48E1", **PROVENANCE)
+        fit_cost_model([row] * 2, DSP, **PROVENANCE)
 
 
 def test_what_was_not_measured_is_said(made_up_model):
     with pytest.raises(NotMeasured, match=r"'xc7' has no measurement of 'VVAU', only of MVAU/lut"):
-        made_up_model.predict("VVAU", {}, "DSP48E1")
-    with pytest.raises(NotMeasured, match=r"no measured cost model of the family 'ice40'.*xc7"):
-        load_cost_model("ice40")
+        made_up_model.predict("VVAU", {}, DSP)
+    with pytest.raises(
+        NotMeasured,
+        match=r"^There is no measured cost model of the family 'ecp5', so no folding can be "
+        r"searched for it; there is one of xc7\.$",
+    ):
+        load_cost_model(families.load("ecp5"))
     with pytest.raises(NotMeasured, match=r"no cost model for nodes of kind 'Softmax'"):
         features_of("Softmax", {})
 
 
-@pytest.mark.parametrize("path", sorted(cost_model_path("").parent.glob("yosys-*.json")))
+def test_every_shipped_model_is_named_by_its_family():
+    named = {cost_model_path(f) for f in families.every() if f.cost_model is not None}
+    assert named == set((hw_dir() / "cost").glob("yosys-*.json"))
+
+
+@pytest.mark.parametrize("path", sorted((hw_dir() / "cost").glob("yosys-*.json")))
 def test_the_shipped_models_are_those_of_the_shipped_rows(path):
     model = HardwareCostModel.read(path)
     rows = path.with_name(model.rows_file)
@@ -276,7 +288,7 @@ def test_the_shipped_models_are_those_of_the_shipped_rows(path):
     assert {kind: kinds.count(kind) for kind in model.kinds()} == {
         fit.kind: fit.n for fit in model.fits
     }
-    assert path.stem == f"yosys-{model.family}"
+    assert cost_model_path(families.load(model.family)) == path
     mvau = next(f for f in model.fits if (f.kind, f.resource) == ("MVAU/lut", "lut"))
     assert mvau.n >= 30
     assert mvau.loo_mape < 0.15

@@ -14,7 +14,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from adaqat_hw import tools
+from adaqat_hw import families, tools
 from adaqat_hw.schema import BuildRequest, sha256_file
 
 
@@ -280,7 +280,7 @@ def make_request(networks) -> Callable[..., BuildRequest]:
         facts: dict[str, Any] = {
             "model": str(path), "model_sha256": sha256_file(path), "network": name,
             "variant": "qonnx",
-            "board": "test", "part": "xczu3eg-sbva484-1-e", "dsp_block": "DSP48E2",
+            "board": "test", "part": "xczu3eg-sbva484-1-e", "dsp": families.load("xcup").dsp,
             "clock_ns": 5.0, "goal": "rtl", "golden": str(golden),
             "golden_sha256": sha256_file(golden),
         }  # fmt: skip

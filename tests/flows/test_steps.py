@@ -7,6 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from adaqat_hw import families
 from adaqat_hw.schema import VIVADO_GOALS, BuildRequest
 
 
@@ -14,7 +15,7 @@ from adaqat_hw.schema import VIVADO_GOALS, BuildRequest
 def test_every_goal_but_an_estimate_has_rtl(flow_module, goal):
     request = BuildRequest(
         model="m", model_sha256="0", network="n", variant="qonnx", board="b", part="p",
-        dsp_block="DSP48E1", clock_ns=10.0, goal=goal,
+        dsp=families.load("xc7").dsp, clock_ns=10.0, goal=goal,
     )  # fmt: skip
     names = [step.name for step in flow_module("steps").steps_of(request)]
     assert ("generate_rtl" in names) is (goal != "estimate")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from adaqat_hw import families
 from adaqat_hw.run import RunDirectory
 from adaqat_hw.schema import (
     BitWidthPlan,
@@ -43,9 +44,7 @@ from adaqat_hw.schema import (
 BOARD = Board(
     name="pynq-z1",
     part="xc7z020clg400-1",
-    family="zynq7000",
-    yosys_family="xc7",
-    dsp_block="DSP48E1",
+    family="xc7",
     lut=53200,
     ff=106400,
     dsp=220,
@@ -254,7 +253,7 @@ class Maker:
             "layers": tuple(self.bits),
             "board": BOARD.name,
             "part": BOARD.part,
-            "dsp_block": BOARD.dsp_block,
+            "dsp": families.load(BOARD.family).dsp,
             "clock_ns": self.clock_ns,
             "goal": "rtl",
             "throughput": ThroughputRequest(kind="fps", fps=100_000, fill=1.0),

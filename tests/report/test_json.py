@@ -201,7 +201,7 @@ def test_a_line_carried_by_one_point_is_called_that(full_run):
 def test_luts_of_two_families_are_never_one_line(full_run):
     (path,) = full_run.glob("build/w4a4-*/board.json")
     board = json.loads(path.read_text())
-    path.write_text(json.dumps(board | {"yosys_family": "ecp5"}))
+    path.write_text(json.dumps(board | {"family": "ecp5"}))
     body = fit_json([collect(full_run)])
     assert "w4a4" not in {point["plan"] for point in body["points"]}
     assert body["points"]

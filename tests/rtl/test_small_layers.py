@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from adaqat_hw import families
 from adaqat_hw.errors import ConfigError
 from adaqat_hw.resources import hw_dir
 from adaqat_hw.rtl import reference
@@ -363,13 +364,15 @@ NODES = [
     ("node", "family"),
     [(node, ("xc7", "xcup")[k % 2]) for k, node in enumerate(NODES)] + [(NODES[2], "xcup")],
 )
-def test_yosys_makes_logic_of_a_node(node: HardwareNode, family: Any, tmp_path: Path) -> None:
+def test_yosys_makes_logic_of_a_node(node: HardwareNode, family: str, tmp_path: Path) -> None:
     written = node_rtl(node, "top", {}, {})
     top = tmp_path / "top.sv"
     top.write_text(written.text, encoding="utf-8")
     index = SourceIndex((hw_dir() / "rtl").glob("*/*.sv"))
     sources = [path for core in written.cores for path in index.needed_by(core)]
-    done = synthesize([*sources, top], "top", family=family, dsp=False, cache=tmp_path)
+    done = synthesize(
+        [*sources, top], "top", family=families.load(family), dsp=False, cache=tmp_path
+    )
     assert (done.unknown, done.notes) == ({}, ())
     assert done.resources.ff is not None
     assert 5 < done.resources.ff < 150

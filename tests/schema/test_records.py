@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adaqat_hw import families
 from adaqat_hw.errors import ConfigError
 from adaqat_hw.schema import (
     BitWidthPlan,
@@ -36,7 +37,7 @@ def request(**changes: object) -> BuildRequest:
         "variant": "learned",
         "board": "pynq-z1",
         "part": "xc7z020clg400-1",
-        "dsp_block": "DSP48E1",
+        "dsp": families.load("xc7").dsp,
         "clock_ns": 10.0,
         "goal": "rtl",
     }

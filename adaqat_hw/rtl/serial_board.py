@@ -1,4 +1,4 @@
-"""An accelerator behind an ECP5 board's serial line: its sources, parameters and simulation."""
+"""An accelerator behind a board's serial line: its sources, parameters and simulation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from adaqat_hw.errors import ConfigError, StageFailed
 from adaqat_hw.resources import hw_dir
-from adaqat_hw.rtl.ecp5_clock import Clocking
+from adaqat_hw.rtl.board_clock import Clocking
 from adaqat_hw.rtl.packing import IntArray
 from adaqat_hw.rtl.serial_link import (
     ASK_IDENTITY,
@@ -24,7 +24,7 @@ from adaqat_hw.rtl.verilate import Simulator
 from adaqat_hw.schema import Stream
 
 _HOST = "serial_host"
-_WAIT, _BREAK = 1 << 8, 1 << 9  # hw/ecp5/sim/serial_host.sv
+_WAIT, _BREAK = 1 << 8, 1 << 9  # sim/serial_host.sv of the shell
 _BITS = 10  # of a character
 _HELD = 1000  # clocks that the board's own reset and the host's first wait take
 
@@ -33,11 +33,13 @@ _HELD = 1000  # clocks that the board's own reset and the host's first wait take
 class BoardDesign:
     """A stitched accelerator inside a board top.
 
-    ``accelerator`` must have been stitched under the name ``accelerator``; ``build`` is the
-    digest of 12 hex digits that the device tells a host.
+    ``accelerator`` must have been stitched under the name ``accelerator``; ``shell`` is the folder
+    of ``hw`` that has ``top``; ``build`` is the digest of 12 hex digits that the device tells a
+    host.
     """
 
     accelerator: StitchedDesign
+    shell: str
     top: str
     source: Stream
     sink: Stream
@@ -47,7 +49,7 @@ class BoardDesign:
     @property
     def sources(self) -> tuple[Path, ...]:
         """All sources of the board top."""
-        folder = hw_dir() / "ecp5"
+        folder = hw_dir() / self.shell
         own = [p for p in sorted(folder.glob("*.*v")) if p.stem != self.top]
         return (*self.accelerator.sources, *own, folder / f"{self.top}.sv")
 
@@ -86,7 +88,7 @@ class BoardDesign:
 
     def simulator(self, work_dir: Path) -> Simulator:
         """Build the simulation of the board top with a host at its pins (no PLL in it)."""
-        host = hw_dir() / "ecp5" / "sim" / f"{_HOST}.sv"
+        host = hw_dir() / self.shell / "sim" / f"{_HOST}.sv"
         return Simulator.build(
             [*self.sources, host],
             _HOST,
@@ -151,21 +153,21 @@ def _opened(answer: bytes, head: bytes) -> bytes:
     return answer[1:-1]
 
 
-def board_top(name: str | None) -> str:
-    """Return the board top's name; raise ConfigError where hw/ecp5 has no such module."""
-    known = sorted(path.stem for path in (hw_dir() / "ecp5").glob("adq_*_top.sv"))
+def board_top(name: str | None, shell: str) -> str:
+    """Return the board top's name; raise ConfigError where its shell has no such module."""
+    known = sorted(path.stem for path in (hw_dir() / shell).glob("adq_*_top.sv"))
     if name not in known:
-        raise ConfigError(f"The board's top is {name!r}; hw/ecp5 has {', '.join(known)}.")
+        raise ConfigError(f"The board's top is {name!r}; hw/{shell} has {', '.join(known)}.")
     return name
 
 
-def constraint_file(name: str | None) -> Path:
-    """Return a board's .lpf file: one of hw/constraints, or an absolute path."""
+def constraint_file(name: str | None, suffix: str) -> Path:
+    """Return a board's constraints: a file of hw/constraints, or an absolute path."""
     path = hw_dir() / "constraints" / name if name else None
     if path is None or not path.is_file():
-        known = sorted(p.name for p in (hw_dir() / "constraints").glob("*.lpf"))
+        known = sorted(p.name for p in (hw_dir() / "constraints").glob(f"*.{suffix}"))
         raise ConfigError(
             f"The board's constraints are {name!r}; give one of {', '.join(known)}, or the "
-            "absolute path of an .lpf file."
+            f"absolute path of an .{suffix} file."
         )
     return path

