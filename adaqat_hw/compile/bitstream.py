@@ -26,6 +26,7 @@ from adaqat_hw.rtl.serial_board import BoardDesign, board_top, constraint_file, 
 from adaqat_hw.rtl.stitch import stitch
 from adaqat_hw.run import tree_digest
 from adaqat_hw.schema import (
+    VIVADO_GOALS,
     BitstreamResult,
     Board,
     BuildConfig,
@@ -60,9 +61,10 @@ def wants_bitstream(board: Board, config: BuildConfig) -> bool:
     Raises:
         ConfigError: a goal that only Vivado can reach, on a board that it does not know.
     """
-    if not makes_bitstream(board):
+    family = families.load(board.family)
+    if family.nextpnr is None:
         return False
-    if config.goal not in ("estimate", "rtl"):
+    if config.goal in VIVADO_GOALS and family.vivado is None:
         raise ConfigError(
             f"Goal {config.goal!r} needs Vivado, which knows no {board.part!r}; use goal 'rtl', "
             f"which on {board.name!r} ends in a bitstream."

@@ -20,8 +20,8 @@ from adaqat_hw.schema.folding import FoldingRecord, FoldingTarget
 UNFOLDED = Path(__file__).parent / "folding" / "cnn-unfolded.json"
 REQUEST = BuildRequest(
     model="/nowhere/cnn.onnx", model_sha256="0" * 64, network="cnn", board="pynq-z2",
-    part="xc7z020clg400-1", dsp=families.load("xc7").dsp, clock_ns=10.0, goal="rtl", variant="qonnx",
-    throughput=ThroughputRequest(kind="fit", fill=0.06),
+    part="xc7z020clg400-1", dsp=families.load("xc7").dsp, clock_ns=10.0, goal="rtl",
+    variant="qonnx", throughput=ThroughputRequest(kind="fit", fill=0.06),
 )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from adaqat_hw.compile.vivado_scripts import Design, ip_script, ooc_script
 from adaqat_hw.errors import ConfigError, ReportError, StageFailed, ToolNotFound
 from adaqat_hw.rtl.stitch import StitchedDesign, instance_names
 from adaqat_hw.schema import (
+    VIVADO_GOALS,
     HardwareGraph,
     HardwareNode,
     IntType,
@@ -279,10 +280,24 @@ def test_no_vivado_at_all(folder, monkeypatch):
     assert require_goal("rtl", boards.load("pynq-z1"), Local(), folder) is None
 
 
+@pytest.mark.parametrize("goal", VIVADO_GOALS)
+def test_a_family_that_vivado_does_not_know_is_refused(folder, goal):
+    with pytest.raises(ConfigError) as caught:
+        require_goal(goal, boards.load("ulx3s-85f"), Local(), folder)
+    assert str(caught.value) == (
+        f"Goal {goal!r} needs Vivado, which does not know board 'ulx3s-85f' (ecp5); choose --goal "
+        "rtl."
+    )
+
+
 def test_a_board_without_block_design_is_refused(folder, vivado):
     board = boards.load("pynq-z1").model_copy(update={"name": "mine", "vivado_board": None})
-    with pytest.raises(ConfigError, match="no block design for board 'mine'; choose one of kv260"):
+    with pytest.raises(ConfigError) as caught:
         require_goal("bitfile", board, Local(), folder)
+    assert str(caught.value) == (
+        "Goal 'bitfile' has no block design for board 'mine'; choose one of kv260, pynq-z1, "
+        "pynq-z2, ultra96-v2, zcu104, or goal 'ip' for a design of your own."
+    )
 
 
 def test_a_report_of_another_part_is_refused(folder, vivado, monkeypatch):
