@@ -113,11 +113,13 @@ def _search(folder: Path, start: BuildRequest, board: Board, target: FoldingTarg
         record.write(folder / _found_in(target))
         return summary(record), [_found_in(target)]
 
+    family = families.load(board.family)
     inputs = {
         "graph": sha256_file(folder / "hardware.json"),
         "board": board.digest(),
+        "family": family.digest(),
         "target": target.digest(),
         "solver": tree_digest(Path(adaqat_hw.cost.__file__).parent),
-        "costs": sha256_file(cost_model_path(families.load(board.family))),
+        "costs": sha256_file(cost_model_path(family)),
     }
     return BuildStage("fold", folder, inputs, search)
