@@ -30,21 +30,20 @@ import numpy as np
 
 from adaqat_hw import boards, families
 from adaqat_hw.compile import request_from_file
-from adaqat_hw.compile.flow import run_flow
+from adaqat_hw.compile.design import Design
+from adaqat_hw.compile.finn_flow import run_flow
 from adaqat_hw.compile.fold import narrow_weights
-from adaqat_hw.compile.simulate import load_arrays
 from adaqat_hw.cost.folding import candidates, divisors, edges
 from adaqat_hw.cost.hardware_cost import fit_cost_model, load_cost_model
 from adaqat_hw.cost.hardware_features import kind_of, node_facts
 from adaqat_hw.resources import hw_dir
 from adaqat_hw.rtl.node_rtl import node_rtl
 from adaqat_hw.rtl.sources import SourceIndex
-from adaqat_hw.rtl.stitch import stitch
 from adaqat_hw.rtl.synthesize import SynthesisResult, synthesize, yosys_version
+from adaqat_hw.run import BuildFolder
 from adaqat_hw.schema import (
     Board,
     BuildConfig,
-    HardwareGraph,
     HardwareNode,
     ImplChoice,
     IntType,
@@ -138,10 +137,10 @@ def fit(board: Board, rows_file: Path) -> None:
 
 def check(folder: Path, board: Board) -> None:
     """Compare predicted with synthesized LUTs and FFs, per layer and in total."""
-    graph = HardwareGraph.read(folder / "hardware.json")
-    report = ResourceReport.read(folder / "resources-yosys_synth.json")
-    arrays = load_arrays(folder / graph.parameters_file)
-    narrow = narrow_weights(graph, arrays)
+    design = Design.read(BuildFolder(folder))
+    graph = design.graph
+    report = ResourceReport.read(design.folder.resources("yosys_synth"))
+    narrow = narrow_weights(graph, design.parameters())
     family = families.load(board.family)
     model = load_cost_model(family)
     predicted = {}
@@ -237,9 +236,9 @@ def network_nodes(
         request = request.model_copy(update={"goal": "rtl", "folding": folding})
         _, graph = run_flow(request, folder, lambda event: None)
         assert graph is not None
-        arrays = load_arrays(folder / graph.parameters_file)
-        design = stitch(graph, folder, parameters=arrays)
-        narrow = narrow_weights(graph, arrays)
+        compiled = Design(BuildFolder(folder), graph)
+        design = compiled.stitch(graph)
+        narrow = narrow_weights(graph, compiled.parameters())
         seen = set()
         for node in graph.nodes:
             unit = design.nodes[node.name]

@@ -176,7 +176,7 @@ def replaced(text: str, name: str, block: str) -> str:
     return f"{before}{begin}{block}{end}{after}"
 
 
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int) -> str:
+def _markdown(head: tuple[str, ...], rows: Sequence[tuple[str, ...]], text_columns: int) -> str:
     rule = ["---"] * text_columns + ["---:"] * (len(head) - text_columns)
     lines = [" | ".join(head), "|".join(rule), *(" | ".join(row) for row in rows)]
     lines[0], lines[2:] = f"| {lines[0]} |", [f"| {line} |" for line in lines[2:]]

@@ -8,6 +8,7 @@ from typing import Literal
 
 from onnx import NodeProto
 
+from adaqat_hw.schema.build_files import HDL
 from flows import workarounds
 from flows.flow_state import FlowError, FlowState
 from flows.graph_types import HardwareOp, hardware_op
@@ -97,7 +98,7 @@ def _is_needed(path: Path) -> bool:
 
 
 def _copy(state: FlowState, path: Path, where: str) -> str:
-    target = state.folder / "hdl" / where / path.name
+    target = state.folder / HDL / where / path.name
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(path, target)
     return target.relative_to(state.folder).as_posix()

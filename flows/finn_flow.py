@@ -20,9 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from adaqat_hw.errors import ConfigError
-from adaqat_hw.schema import BuildRequest, BuildResult, StepRecord
+from adaqat_hw.schema import BuildRequest, BuildResult, StepRecord, build_files
 
-RESULT_FILE, LOG_FILE = "result.json", "flow.log"
 EXIT = {"ok": 0, "failed": 1, "refused": 2}
 _VERSIONED = ("finn-plus", "qonnx", "onnx", "onnxruntime", "numpy", "torch")
 
@@ -40,7 +39,7 @@ def main(arguments: list[str]) -> int:
         _write(folder, request_digest="", status="refused", failed_step="read", message=str(exc))
         return EXIT["refused"]
     signal.signal(signal.SIGTERM, _interrupt)
-    with _redirect(folder / LOG_FILE) as report:
+    with _redirect(folder / build_files.FLOW_LOG) as report:
         return EXIT[_run(request, folder, report)]
 
 
@@ -70,7 +69,7 @@ def _run(request: BuildRequest, folder: Path, report: Callable[[dict[str, Any]],
             done.append(StepRecord(name=step, seconds=seconds, nodes=nodes))
             report({"step": step, "index": index, "total": total, "seconds": seconds})
         shutil.rmtree(state.scratch, ignore_errors=True)
-        facts |= {"status": "ok", "outputs": record.outputs(state), "graph": record.GRAPH_FILE}
+        facts |= {"status": "ok", "outputs": record.outputs(state), "graph": build_files.HARDWARE}
     except BaseException as exc:  # the result must exist whatever was raised
         traceback.print_exc()
         facts |= {"failed_step": step, **_fault(exc)}
@@ -128,7 +127,8 @@ def _versions() -> dict[str, str]:
 
 
 def _write(folder: Path, **facts: Any) -> None:
-    BuildResult(log=LOG_FILE, tool_versions=_versions(), **facts).write(folder / RESULT_FILE)
+    result = BuildResult(log=build_files.FLOW_LOG, tool_versions=_versions(), **facts)
+    result.write(folder / build_files.RESULT)
 
 
 def _interrupt(signum: int, frame: object) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from adaqat_hw.errors import AdaqatHwError
 from adaqat_hw.schema import BuildRequest, InputStep, MvauImpl, SoftwareEnds
+from adaqat_hw.schema.build_files import SCRATCH
 from flows.graph_types import Model
 
 
@@ -115,7 +116,7 @@ class FlowState:
     @property
     def scratch(self) -> Path:
         """FINN's own files; removed after a success."""
-        return self.folder / "finn"
+        return self.folder / SCRATCH
 
     def remark(self, text: str) -> None:
         """Tell the user something that is no failure."""

@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaqat_hw.schema import GOLDEN_FRAMES, SoftwareEnds, sha256_file, write_atomic
+from adaqat_hw.schema.build_files import GOLDEN, GOLDEN_CHECK, REPORTS
 from flows import layerwise
 from flows.flow_state import FlowError, FlowState, Refused
 from flows.graph_types import Model
 from flows.host_interface import dtype_range, logits, quantize_inputs, raw_values
-from flows.record import GOLDEN_FILE, save_arrays
+from flows.record import save_arrays
 from flows.rounding_ties import WAYS, nudged_logits
 
 MAX_REAL = GOLDEN_FRAMES
@@ -70,7 +71,7 @@ def make_golden(state: FlowState) -> None:
         compared = results[: len(real.inputs)]
     _check_real(state, logits(ends, compared), real)
     save_arrays(
-        state.folder / GOLDEN_FILE,
+        state.folder / GOLDEN,
         {
             "inputs": inputs,
             "outputs": results,
@@ -194,7 +195,7 @@ def _check_real(state: FlowState, computed: NDArray[np.float64], real: RealFrame
         "max_relative_deviation": float(np.max(deviation)),
         "argmax_agreement": float(np.mean(computed.argmax(axis=1) == expected.argmax(axis=1))),
     }
-    path = state.folder / "reports" / "golden_check.json"
+    path = state.folder / REPORTS / GOLDEN_CHECK
     write_atomic(path, json.dumps(report, indent=1) + "\n")
     if len(ties) + len(by_layers) < len(outside):
         raise FlowError(

@@ -20,13 +20,13 @@ from adaqat_hw.schema import (
     Stream,
     sha256_file,
 )
+from adaqat_hw.schema.build_files import GOLDEN, HARDWARE, HDL, PARAMETERS, REPORTS
 from flows.codegen import generator_of
 from flows.flow_state import FlowError, FlowState
 from flows.graph_types import HardwareOp, Model, hardware_op
 from flows.host_interface import int_type
 from flows.layers import WEIGHTED_OPS, base_op
 
-GRAPH_FILE, PARAMETERS_FILE, GOLDEN_FILE = "hardware.json", "params.npz", "golden.npz"
 _NOT_HARDWARE = (
     *("backend", "code_gen_dir_ipgen", "ipgen_path", "ip_path", "ip_vlnv", "exec_mode", "slr"),
     *("cycles_rtlsim", "cycles_estimate", "rtlsim_trace", "res_estimate", "res_synth"),
@@ -49,9 +49,9 @@ def write_records(state: FlowState) -> HardwareGraph:
         nodes.append(_hardware_node(state, node, instance, parameters))
     if len(state.model.graph.input) != 1 or len(state.model.graph.output) != 1:
         raise FlowError("the accelerator has several inputs or outputs")
-    parameters_path = state.folder / PARAMETERS_FILE
+    parameters_path = state.folder / PARAMETERS
     save_arrays(parameters_path, arrays)
-    golden_path = state.folder / GOLDEN_FILE
+    golden_path = state.folder / GOLDEN
     cycles = max(n.cycles for n in nodes)
     output_stream = _outer(nodes, state.model.graph.output[0].name, "outputs")
     # Before minimize_bit_width the accumulators have FINN's placeholder width.
@@ -64,23 +64,23 @@ def write_records(state: FlowState) -> HardwareGraph:
         input_stream=_outer(nodes, state.model.graph.input[0].name, "inputs"),
         output_stream=output_stream,
         ends=ends,
-        parameters_file=PARAMETERS_FILE,
+        parameters_file=PARAMETERS,
         parameters_sha256=sha256_file(parameters_path),
-        golden_file=GOLDEN_FILE,
+        golden_file=GOLDEN,
         golden_sha256=sha256_file(golden_path),
         rtllib_files=state.rtllib_files,
         cycles_estimated=cycles,
         fps_estimated=1e9 / (cycles * state.request.clock_ns),
     )
     _check_ends(graph)
-    graph.write(state.folder / GRAPH_FILE)
+    graph.write(state.folder / HARDWARE)
     return graph
 
 
 def outputs(state: FlowState) -> tuple[BuildOutput, ...]:
     """List the files of the build directory with their SHA-256."""
-    names = [GRAPH_FILE, PARAMETERS_FILE, GOLDEN_FILE]
-    for folder in ("hdl", "reports"):
+    names = [HARDWARE, PARAMETERS, GOLDEN]
+    for folder in (HDL, REPORTS):
         files = sorted(p for p in (state.folder / folder).rglob("*") if p.is_file())
         names += [p.relative_to(state.folder).as_posix() for p in files]
     listed = [(name, state.folder / name) for name in names]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adaqat_hw.schema import BuildRequest, sha256_file, write_atomic
+from adaqat_hw.schema.build_files import LAYERS, REPORTS
 from flows import (
     bipolar,
     codegen,
@@ -194,7 +195,7 @@ def _fold(state: FlowState) -> None:
 
 def _estimate(state: FlowState) -> None:
     _finn_step("step_generate_estimate_reports")(state)
-    target = state.folder / "reports"
+    target = state.folder / REPORTS
     target.mkdir(parents=True, exist_ok=True)
     for path in sorted(state.config.get_report_directory().glob("*.json")):
         shutil.copyfile(path, target / path.name)
@@ -202,5 +203,5 @@ def _estimate(state: FlowState) -> None:
 
 def _write(state: FlowState) -> None:
     body = {"layer_of": state.layer_of, "notes": state.notes}
-    write_atomic(state.folder / "reports" / "layers.json", json.dumps(body, indent=1) + "\n")
+    write_atomic(state.folder / REPORTS / LAYERS, json.dumps(body, indent=1) + "\n")
     record.write_records(state)

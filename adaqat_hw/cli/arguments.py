@@ -45,4 +45,4 @@ def variant_name(text: str) -> str:
 def trained_variant(run: RunDirectory, variant: str) -> str:
     """Return the name of a variant that is given by its folder's name or as widths."""
     plain = re.fullmatch(r"[\w.-]+", variant) is not None
-    return variant if plain and run.train(variant).is_dir() else variant_name(variant)
+    return variant if plain and run.train(variant).path.is_dir() else variant_name(variant)

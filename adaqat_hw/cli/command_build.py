@@ -78,7 +78,7 @@ def build(
             job = _of_run(source, variant, options, progress)
         else:
             job = _of_file(source, options, output, progress)
-        folder = job.folder
+        folder = job.folder.path
         run_build(job, progress)
     except AdaqatHwError as exc:
         if as_json:
@@ -101,7 +101,7 @@ def _of_run(source: Path, variant: str, options: dict[str, Any], progress: Progr
     chosen = overlay(config.build, options)
     board = boards.load(chosen.board)
     name = trained_variant(run, variant)
-    if done_for(run.train(name)) is None:
+    if done_for(run.train(name).path) is None:
         ensure_train(config, run, name, progress)
     ensure_export(config, run, name, progress)
     return fold_export(run, name, board, chosen, progress)

@@ -115,7 +115,7 @@ def plan(
     from adaqat_hw.quant import format_plan
     from adaqat_hw.run import RunDirectory
 
-    path = RunDirectory(source).train(variant) / "plan.json" if source.is_dir() else source
+    path = RunDirectory(source).train(variant).plan if source.is_dir() else source
     widths = BitWidthPlan.read(path)
     if as_json:
         print_json(widths.model_dump(mode="json"))

@@ -93,7 +93,7 @@ def run_all(config: RunConfig, run: RunDirectory, progress: Progress) -> Path:
         if config.build is not None and board is not None:
             for variant in variants(config)[1:]:
                 ensure_build(run, variant, board, config.build, progress)
-        return _report([run.root], run.report, progress)
+        return _report([run.root], run.report.path, progress)
     finally:
         progress.stop()
 
@@ -142,11 +142,12 @@ def train(
         settings.write(run.config)
     finally:
         progress.stop()
-    out.print(f"top-1 {100 * result.accuracy:.2f} %  in {run.train(name)}")
+    out.print(f"top-1 {100 * result.accuracy:.2f} %  in {run.train(name).path}")
     if result.plan:
         from adaqat_hw.quant import format_plan
 
-        out.print(format_plan(BitWidthPlan.read(run.train(name) / result.plan)), highlight=False)
+        widths = BitWidthPlan.read(run.train(name).path / result.plan)
+        out.print(format_plan(widths), highlight=False)
 
 
 def _leave_others() -> None:
@@ -168,7 +169,7 @@ def export(
         artifact = ensure_export(config, directory, name, progress)
     finally:
         progress.stop()
-    out.print(str(directory.export(name) / artifact.file))
+    out.print(str(directory.export(name).path / artifact.file))
 
 
 def report(
@@ -192,7 +193,7 @@ def report(
         out.print(reporting.to_markdown(reports), markup=False, highlight=False)
         return
     out.print(reporting.render(reports))
-    folder = output or RunDirectory(runs[0]).report
+    folder = output or RunDirectory(runs[0]).report.path
     paths = reporting.write_report(runs, folder)
     out.print(f"Report page: {next(p for p in paths if p.suffix == '.html')}")
 

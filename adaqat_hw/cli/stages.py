@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaqat_hw.cli.console import Progress
 from adaqat_hw.errors import ConfigError, StageFailed
-from adaqat_hw.run import RunDirectory, done_for, is_done, stage_lock, stamp
+from adaqat_hw.run import BuildFolder, RunDirectory, done_for, is_done, stage_lock, stamp
 from adaqat_hw.schema import (
     BitWidthPlan,
     Board,
@@ -26,7 +26,7 @@ from adaqat_hw.schema import (
 )
 
 if TYPE_CHECKING:
-    from adaqat_hw.compile import BuildStage
+    from adaqat_hw.compile import BuildTask
 
 
 def variants(config: RunConfig) -> list[str]:
@@ -79,25 +79,26 @@ def ensure_train(
     teacher = _float_checkpoint(config.train.teacher, run, variant)
     inputs = training_inputs(config, asked, init=init, teacher=teacher)
     title = f"train {variant}"
-    with _leaders_lock(folder):
-        if is_done(folder, inputs):
+    with _leaders_lock(folder.path):
+        if is_done(folder.path, inputs):
             progress.skip(title)
-            return _within_budget(TrainResult.read(folder / "result.json"), variant)
-        _refuse_other(folder, digest_of(inputs))
+            return _within_budget(TrainResult.read(folder.result), variant)
+        _refuse_other(folder.path, digest_of(inputs))
         from adaqat_hw.train import train
 
         progress.start(title)
         result = train(
             config,
             asked,
-            folder,
+            folder.path,
             progress=lambda event: progress.note(_train_text(event)),
             init_checkpoint=init,
             teacher_checkpoint=teacher,
         )
-        files = ["result.json", "checkpoint.pt", "spec.json", "log.jsonl"]
+        files = [folder.result, folder.checkpoint, folder.spec, folder.log]
         if leads():
-            stamp(folder, inputs, [*files, *([result.plan] if result.plan else [])])
+            plans = [result.plan] if result.plan else []
+            stamp(folder.path, inputs, [*folder.relative(*files), *plans])
     if leads():
         run.note("train", variant=variant, accuracy=result.accuracy, seconds=result.seconds)
     progress.done(f"top-1 {100 * result.accuracy:.2f} % on {result.test_samples} test images")
@@ -117,7 +118,7 @@ def _float_checkpoint(given: str | None, run: RunDirectory, variant: str) -> Pat
     """
     if given is None or variant == "float":
         return None
-    return run.train("float") / "checkpoint.pt" if given == "float" else Path(given)
+    return run.train("float").checkpoint if given == "float" else Path(given)
 
 
 def _refuse_other(folder: Path, wanted: str) -> None:
@@ -149,21 +150,24 @@ def ensure_export(
 ) -> QonnxArtifact:
     """Export one trained variant unless that is done for its checkpoint and plan."""
     source, folder = run.train(variant), run.export(variant)
-    result = TrainResult.read(source / "result.json")
-    inputs = {"plan": result.plan_digest, "weights": sha256_file(source / result.checkpoint)}
+    result = TrainResult.read(source.result)
+    inputs = {"plan": result.plan_digest, "weights": sha256_file(source.path / result.checkpoint)}
     title = f"export {variant}"
-    with stage_lock(folder):
-        if is_done(folder, inputs):
+    with stage_lock(folder.path):
+        if is_done(folder.path, inputs):
             progress.skip(title)
-            return QonnxArtifact.read(folder / "artifact.json")
+            return QonnxArtifact.read(folder.artifact)
         from adaqat_hw.export import export
 
         progress.start(title)
         artifact = export(
-            config, source, folder, progress=lambda event: progress.note(str(event.get("text", "")))
+            config,
+            source.path,
+            folder.path,
+            progress=lambda event: progress.note(str(event.get("text", ""))),
         )
-        files = ["artifact.json", artifact.file, *([artifact.golden] if artifact.golden else [])]
-        stamp(folder, inputs, files)
+        golden = [artifact.golden] if artifact.golden else []
+        stamp(folder.path, inputs, [folder.artifact.name, artifact.file, *golden])
     run.note("export", variant=variant, sha256=artifact.sha256)
     progress.done(
         f"bits read back equal the plan; PyTorch against QONNX on {artifact.samples} images: "
@@ -187,7 +191,7 @@ class BuildJob:
     run: RunDirectory
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> BuildFolder:
         """The build's folder."""
         return self.run.build(self.request)
 
@@ -205,8 +209,9 @@ def fold_export(
     """Return the build of an exported variant, folded as ``config`` asks."""
     from adaqat_hw.compile import request_from_artifact
 
-    artifact = QonnxArtifact.read(run.export(variant) / "artifact.json")
-    request = request_from_artifact(run.export(variant), artifact, variant, board, config)
+    exported = run.export(variant)
+    artifact = QonnxArtifact.read(exported.artifact)
+    request = request_from_artifact(exported.path, artifact, variant, board, config)
     return fold(request, board, config, run, progress)
 
 
@@ -226,22 +231,22 @@ def fold(
         progress.start(f"fold {name}")
         progress.done(text)
 
-    def run_stages(folder: Path, stages: Iterable[BuildStage]) -> None:
-        _run_stages(folder, stages, name, progress)
+    def run_tasks(folder: BuildFolder, tasks: Iterable[BuildTask]) -> None:
+        _run_tasks(folder, tasks, name, progress)
 
-    folded = fold_request(request, board, config, run, run_stages, say)
+    folded = fold_request(request, board, config, run, run_tasks, say)
     return BuildJob(folded, board, config, run)
 
 
 def run_build(job: BuildJob, progress: Progress) -> Path:
-    """Run the stages of a build, each unless up to date; return the build's folder."""
+    """Run the tasks of a build, each unless up to date; return the build's folder."""
     from adaqat_hw.compile import build_stages
 
     request, folder = job.request, job.folder
-    stages = build_stages(request, job.board, job.config, folder, request.variant)
-    _run_stages(folder, stages, _label(request), progress)
-    job.run.note("build", variant=request.variant, folder=folder.name)
-    return folder
+    tasks = build_stages(request, job.board, job.config, folder, request.variant)
+    _run_tasks(folder, tasks, _label(request), progress)
+    job.run.note("build", variant=request.variant, folder=folder.path.name)
+    return folder.path
 
 
 def _label(request: BuildRequest) -> str:
@@ -251,12 +256,14 @@ def _label(request: BuildRequest) -> str:
     return request.network if request.variant == FOREIGN else request.variant
 
 
-def _run_stages(folder: Path, stages: Iterable[BuildStage], name: str, progress: Progress) -> None:
-    with stage_lock(folder):
-        for stage in stages:
-            title = f"{stage.name} {name}"
-            if stage.is_done():
+def _run_tasks(
+    folder: BuildFolder, tasks: Iterable[BuildTask], name: str, progress: Progress
+) -> None:
+    with stage_lock(folder.path):
+        for task in tasks:
+            title = f"{task.name} {name}"
+            if task.is_done():
                 progress.skip(title)
                 continue
             progress.start(title)
-            progress.done(stage.run(progress.note))
+            progress.done(task.run(progress.note))

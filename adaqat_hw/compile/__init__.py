@@ -1,12 +1,12 @@
-"""Build stage: QONNX to hardware graph (FINN), simulated and synthesized RTL."""
+"""Compile QONNX to a design by a backend; simulate, synthesize and package what it made."""
 
 from adaqat_hw.compile.request import FOREIGN, overlay, request_from_artifact, request_from_file
-from adaqat_hw.compile.stage import BuildStage, build_stages
+from adaqat_hw.compile.tasks import BuildTask, build_stages
 from adaqat_hw.compile.throughput import fold_request
 
 __all__ = [
     "FOREIGN",
-    "BuildStage",
+    "BuildTask",
     "build_stages",
     "fold_request",
     "overlay",

@@ -1,4 +1,4 @@
-"""Bitstream stage: the accelerator behind the board's serial line, routed and packed."""
+"""Make a bitstream by open tools: the design behind the board's serial line, routed, packed."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from adaqat_hw import families
-from adaqat_hw.compile.fifo_depths import sized_graph
-from adaqat_hw.compile.simulate import PATIENCE, load_arrays
+from adaqat_hw.compile.design import Design
+from adaqat_hw.compile.simulate import PATIENCE
 from adaqat_hw.errors import ConfigError, StageFailed
 from adaqat_hw.resources import hw_dir
 from adaqat_hw.rtl.board_clock import Clocking, choose_clock
@@ -23,8 +23,7 @@ from adaqat_hw.rtl.nextpnr import (
 )
 from adaqat_hw.rtl.packing import IntArray
 from adaqat_hw.rtl.serial_board import BoardDesign, board_top, constraint_file, simulate_line
-from adaqat_hw.rtl.stitch import stitch
-from adaqat_hw.run import tree_digest
+from adaqat_hw.run import BuildFolder, tree_digest
 from adaqat_hw.schema import (
     VIVADO_GOALS,
     BitstreamResult,
@@ -40,8 +39,6 @@ from adaqat_hw.schema import (
 )
 from adaqat_hw.tools.content_cache import put_file
 
-BIT_FILE, REPORT_FILE, RECORD = "accelerator.bit", "nextpnr-report.json", "bitstream.json"
-RESOURCES = "resources-nextpnr_pnr.json"
 LINE_FRAMES = 2  # a character takes thousands of cycles: few frames, all of them over the pins
 
 
@@ -93,52 +90,54 @@ def check_board(board: Board, clock_ns: float) -> tuple[Device, Path, str, Clock
 
 
 def bitstream_design(
-    folder: Path, board: Board, variant: str, note: Callable[[str], None]
+    design: Design, board: Board, variant: str, note: Callable[[str], None]
 ) -> tuple[str, list[str]]:
-    """Make the bitstream of the build in ``folder``, compiled and simulated.
+    """Make the bitstream of a design that was compiled and simulated.
 
-    Writes accelerator.bit, bitstream.json, resources-nextpnr_pnr.json and nextpnr's report.
+    Writes the bitstream, its record, the resources, and nextpnr's report.
 
     Raises:
         StageFailed: the simulation over the serial line differs, a tool failed, or the design
             is too large for the device. Missed timing is no failure; the record says it.
     """
-    request = BuildRequest.read(folder / "request.json")
-    graph = sized_graph(folder)
+    folder, graph = design.folder, design.sized()
+    request = BuildRequest.read(folder.request)
     device, constraints, top, clocking = check_board(board, request.clock_ns)
-    accelerator = stitch(graph, folder, parameters=load_arrays(folder / graph.parameters_file))
+    accelerator = design.stitch(graph)
     source, sink, build = graph.input_stream, graph.output_stream, request.digest()
-    design = BoardDesign(accelerator, device.flow.shell, top, source, sink, clocking, build)
-    frames = _prove_line(design, graph, folder, note)
+    shell = BoardDesign(accelerator, device.flow.shell, top, source, sink, clocking, build)
+    frames = _prove_line(shell, design, graph, note)
     made = make_bitstream(
-        design.sources,
+        shell.sources,
         top,
         device,
         constraints,
-        parameters=design.parameters,
+        parameters=shell.parameters,
         data_files=accelerator.data_files,
-        logs=folder / "logs",
+        logs=folder.logs,
         note=note,
     )
-    for path, name in ((made.path, BIT_FILE), (made.report, REPORT_FILE)):
-        put_file(path, folder / name)
-    _record(design, made, board, frames, folder).write(folder / RECORD)
-    _resources(made, device, graph, board, variant, folder).write(folder / RESOURCES)
-    return _text(made, device.family, design, folder), [BIT_FILE, REPORT_FILE, RECORD, RESOURCES]
+    put_file(made.path, folder.bit_file)
+    put_file(made.report, folder.nextpnr_report)
+    _record(shell, made, board, frames, folder).write(folder.bitstream)
+    report = _resources(made, device, graph, board, variant, folder)
+    written = report.write(folder.resources(report.stage))
+    files = (folder.bit_file, folder.nextpnr_report, folder.bitstream, written)
+    return _text(made, device.family, shell, folder), folder.relative(*files)
 
 
 def _prove_line(
-    design: BoardDesign, graph: HardwareGraph, folder: Path, note: Callable[[str], None]
+    shell: BoardDesign, design: Design, graph: HardwareGraph, note: Callable[[str], None]
 ) -> int:
     """Simulate a few frames from pin to pin; they must equal the golden outputs."""
-    golden = load_arrays(folder / graph.golden_file)
+    golden = design.golden()
     frames, expected = _few(golden["inputs"]), _few(golden["outputs"])
     note("building the simulator of the board with its serial line")
-    simulator = design.simulator(folder / "sim")
+    simulator = shell.simulator(design.folder.simulator)
     note(f"{len(frames)} frames over the serial line, pin to pin")
     slowest = max(graph.cycles_estimated, graph.input_stream.beats, graph.output_stream.beats)
     cycles = PATIENCE * slowest * len(graph.nodes)
-    _, results = simulate_line(design, simulator, list(frames), cycles)
+    _, results = simulate_line(shell, simulator, list(frames), cycles)
     for k, (got, wanted) in enumerate(zip(results, expected, strict=True)):
         if not np.array_equal(got, wanted.reshape(-1)):
             raise StageFailed(STAGE, f"frame {k} over the serial line differs from the model.")
@@ -150,20 +149,20 @@ def _few(arrays: IntArray) -> IntArray:
 
 
 def _record(
-    design: BoardDesign, made: Bitstream, board: Board, frames: int, folder: Path
+    shell: BoardDesign, made: Bitstream, board: Board, frames: int, folder: BuildFolder
 ) -> BitstreamResult:
     return BitstreamResult(
-        file=BIT_FILE,
-        sha256=sha256_file(folder / BIT_FILE),
+        file=folder.bit_file.name,
+        sha256=sha256_file(folder.bit_file),
         part=board.part,
-        top=design.top,
-        build=design.build,
-        clock_mhz=design.clocking.mhz,
+        top=shell.top,
+        build=shell.build,
+        clock_mhz=shell.clocking.mhz,
         fmax_mhz=made.routed.fmax_mhz,
-        timing_met=_met(made, design),
-        baud=design.clocking.baud,
+        timing_met=_met(made, shell),
+        baud=shell.clocking.baud,
         line_frames=frames,
-        line_fps=design.line_fps(),
+        line_fps=shell.line_fps(),
         used=made.routed.used,
         available=made.routed.available,
         seconds=made.seconds,
@@ -171,12 +170,17 @@ def _record(
     )
 
 
-def _met(made: Bitstream, design: BoardDesign) -> bool:
-    return made.routed.fmax_mhz >= design.clocking.mhz
+def _met(made: Bitstream, shell: BoardDesign) -> bool:
+    return made.routed.fmax_mhz >= shell.clocking.mhz
 
 
 def _resources(
-    made: Bitstream, device: Device, graph: HardwareGraph, board: Board, variant: str, folder: Path
+    made: Bitstream,
+    device: Device,
+    graph: HardwareGraph,
+    board: Board,
+    variant: str,
+    folder: BuildFolder,
 ) -> ResourceReport:
     """Nothing is known by layer: the routed design is flat, the serial line in it."""
     return ResourceReport(
@@ -189,20 +193,20 @@ def _resources(
         layer_sum=Resources(),
         layers=(),
         unmatched=tuple(node.name for node in graph.nodes),
-        source_file=REPORT_FILE,
-        source_sha256=sha256_file(folder / REPORT_FILE),
+        source_file=folder.nextpnr_report.name,
+        source_sha256=sha256_file(folder.nextpnr_report),
         slack_ns=made.routed.slack_ns,
         fmax_mhz=made.routed.fmax_mhz,
     )
 
 
-def _text(made: Bitstream, family: Family, design: BoardDesign, folder: Path) -> str:
+def _text(made: Bitstream, family: Family, shell: BoardDesign, folder: BuildFolder) -> str:
     used, routed = made.routed.resources, made.routed
-    verdict = "meets" if _met(made, design) else "MISSES"
+    verdict = "meets" if _met(made, shell) else "MISSES"
     text = (
-        f"{BIT_FILE}: {used.lut} LUT{family.lut_inputs}, {used.ff} FF, {used.dsp} "
+        f"{folder.bit_file.name}: {used.lut} LUT{family.lut_inputs}, {used.ff} FF, {used.dsp} "
         f"{family.dsp.primitive}, {used.bram_18k} {family.memory.block.primitive}; "
-        f"{routed.fmax_mhz:.1f} MHz, {verdict} the {design.clocking.mhz:.1f} MHz of its clock"
+        f"{routed.fmax_mhz:.1f} MHz, {verdict} the {shell.clocking.mhz:.1f} MHz of its clock"
     )
     cycles = _cycles_per_frame(folder)
     if cycles is not None:
@@ -210,7 +214,7 @@ def _text(made: Bitstream, family: Family, design: BoardDesign, folder: Path) ->
     return text
 
 
-def _cycles_per_frame(folder: Path) -> float | None:
-    passes = SimulationResult.read(folder / "simulation.json").passes
+def _cycles_per_frame(folder: BuildFolder) -> float | None:
+    passes = SimulationResult.read(folder.simulation).passes
     measured = (p.cycles_per_frame for p in passes if not p.stalls)
     return next((cycles for cycles in measured if cycles), None)

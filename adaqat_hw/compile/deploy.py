@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from adaqat_hw.compile.vivado_board import BITSTREAM, DMA_BITS, HANDOFF
+from adaqat_hw.compile.vivado_board import DMA_BITS
 from adaqat_hw.errors import StageFailed
 from adaqat_hw.resources import hw_dir
 from adaqat_hw.rtl.verilog_names import require_identifier
+from adaqat_hw.run import DeployFolder
 from adaqat_hw.schema import HardwareGraph, Stream, write_atomic
 
-DRIVER, DESIGN = "accelerator_driver.py", "design.json"
+DRIVER = DeployFolder.driver.name
 ADAPTERS = ("adq_words_in.v", "adq_words_out.v")
 WRAPPER = "accelerator_ip"
 
@@ -122,7 +123,8 @@ def design_facts(graph: HardwareGraph) -> dict[str, Any]:
 
 def write_package(graph: HardwareGraph, work: Path, target: Path) -> list[Path]:
     """Put bitstream, handoff, driver and design record into ``target``; return the files."""
-    sources = (work / BITSTREAM, work / HANDOFF, folder() / DRIVER)
+    package, made = DeployFolder(target), DeployFolder(work)
+    sources = (made.bit_file, made.handoff, folder() / DRIVER)
     for source in sources:
         if not source.is_file() or source.stat().st_size == 0:
             raise StageFailed(
@@ -132,10 +134,10 @@ def write_package(graph: HardwareGraph, work: Path, target: Path) -> list[Path]:
     def fill(part: Path) -> None:
         for source in sources:
             shutil.copyfile(source, part / source.name)
-        write_atomic(part / DESIGN, json.dumps(design_facts(graph), indent=1) + "\n")
+        write_atomic(DeployFolder(part).design, json.dumps(design_facts(graph), indent=1) + "\n")
 
     put_folder(target, fill)
-    return [target / name for name in (BITSTREAM, HANDOFF, DRIVER, DESIGN)]
+    return [package.bit_file, package.handoff, package.driver, package.design]
 
 
 def put_folder(target: Path, fill: Callable[[Path], object]) -> None:

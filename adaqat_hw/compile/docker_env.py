@@ -19,25 +19,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adaqat_hw.compile.environment import (
-    FLOW_SCRIPT,
+    CODE,
     LICENCE_VARIABLES,
-    REQUEST_FILE,
-    SCRATCH,
     Command,
-    finn_variables,
+    Compiler,
     make_scratch,
+    scratch_variables,
 )
 from adaqat_hw.errors import ConfigError, ToolNotFound
 from adaqat_hw.qonnx_file import external_files
 from adaqat_hw.resources import flows_dir, package_root
+from adaqat_hw.run import BuildFolder, ExportFolder
 from adaqat_hw.schema import BuildEnvironment, BuildRequest, Env
+from adaqat_hw.schema.build_files import REQUEST, SCRATCH
 from adaqat_hw.tools import FINN_PLUS_VERSION, find_program
 from adaqat_hw.tools.run_program import Ended, run_program
 
 IMAGE = f"adaqat-hw-vivado:finn-plus-{FINN_PLUS_VERSION}"
 LABEL = "adaqat-hw.finn-plus"
 INSIDE = "/build"
-_FINN_PYTHON = "/opt/adaqat/finn/bin/python"
 _LICENCE_INSIDE = "/licence/xilinx.lic"
 _BUILD_HINT = "make it as docker/README.md says, or set ADAQAT_IMAGE"
 _ASK_S = 120.0
@@ -71,20 +71,21 @@ class Docker:
     def _image(self) -> Image:
         return find_image()
 
-    def flow(self, request: BuildRequest, folder: Path) -> Command:
-        """Copy model and flow into ``folder`` and return the ``docker run`` of the FINN flow."""
-        scratch = folder / SCRATCH
+    def compiler(self, compiler: Compiler, request: BuildRequest, folder: BuildFolder) -> Command:
+        """Copy model and code into ``folder`` and return the ``docker run`` of the compiler."""
+        scratch = folder.scratch
         make_scratch(scratch)
-        request.write(folder / REQUEST_FILE)
-        _copy_code(scratch)
+        request.write(folder.request)
+        _copy_code(scratch / CODE)
         inside = f"{INSIDE}/{SCRATCH}"
-        _copy_inputs(request, scratch).write(scratch / REQUEST_FILE)
+        _copy_inputs(request, scratch).write(scratch / REQUEST)
+        script, asked = f"{inside}/{CODE}/{compiler.script}", f"{inside}/{REQUEST}"
         argv = self._run(
-            folder,
-            [_FINN_PYTHON, f"{inside}/{FLOW_SCRIPT}", f"{inside}/{REQUEST_FILE}", INSIDE],
-            finn_variables(inside),
+            folder.path,
+            [compiler.image_python, script, asked, INSIDE],
+            scratch_variables(compiler, inside),
         )
-        return self._command(argv, folder)
+        return self._command(argv, folder.path)
 
     def vivado(self, arguments: list[str], folder: Path, work: Path) -> Command:
         """Return the ``docker run`` of the host's Vivado in ``work``.
@@ -243,15 +244,14 @@ def _vivado_root() -> Path:
     return root
 
 
-def _copy_code(scratch: Path) -> None:
-    """Copy what FINN's interpreter imports: the flow, records, errors, the view of graphs."""
+def _copy_code(target: Path) -> None:
+    """Copy what the compiler imports: the flow, records, errors, the view of graphs."""
     hidden = shutil.ignore_patterns("__pycache__", "*.pyc")
-    shutil.copytree(flows_dir(), scratch / "python" / "flows", ignore=hidden)
-    package = package_root() / "adaqat_hw"
-    target = scratch / "python" / "adaqat_hw"
-    shutil.copytree(package / "schema", target / "schema", ignore=hidden)
+    shutil.copytree(flows_dir(), target / "flows", ignore=hidden)
+    package, copied = package_root() / "adaqat_hw", target / "adaqat_hw"
+    shutil.copytree(package / "schema", copied / "schema", ignore=hidden)
     for name in ("__init__.py", "errors.py", "qonnx_graph.py"):
-        shutil.copyfile(package / name, target / name)
+        shutil.copyfile(package / name, copied / name)
 
 
 def _copy_inputs(request: BuildRequest, scratch: Path) -> BuildRequest:
@@ -259,14 +259,18 @@ def _copy_inputs(request: BuildRequest, scratch: Path) -> BuildRequest:
     model = Path(request.model)
     if not model.is_file():
         raise ConfigError(f"QONNX file {request.model!r} does not exist; export again.")
-    inputs = scratch / "inputs"
-    inputs.mkdir()
-    shutil.copyfile(model, inputs / "model.onnx")
+    inputs = ExportFolder(scratch / "inputs")
+    inputs.path.mkdir()
+    shutil.copyfile(model, inputs.model)
     for name in external_files(model):
-        (inputs / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(model.parent / name, inputs / name)
-    inside = {"model": f"{INSIDE}/{SCRATCH}/inputs/model.onnx"}
+        (inputs.path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(model.parent / name, inputs.path / name)
+    inside = {"model": _inside(inputs.model, scratch)}
     if request.golden is not None:
-        shutil.copyfile(request.golden, inputs / "golden.npz")
-        inside["golden"] = f"{INSIDE}/{SCRATCH}/inputs/golden.npz"
+        shutil.copyfile(request.golden, inputs.golden)
+        inside["golden"] = _inside(inputs.golden, scratch)
     return request.model_copy(update=inside)
+
+
+def _inside(path: Path, scratch: Path) -> str:
+    return f"{INSIDE}/{SCRATCH}/{path.relative_to(scratch).as_posix()}"

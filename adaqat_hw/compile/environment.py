@@ -1,6 +1,6 @@
 """Where the outside tools of a build run: on this machine, or in a container.
 
-An environment turns "run FINN here", "run Vivado there" into a command; requests and results are
+An environment turns "run this compiler", "run Vivado" into a command; requests and results are
 the same in both, and so is the code that runs: a container is given this package's own ``flows``.
 """
 
@@ -14,11 +14,11 @@ from typing import Protocol
 
 from adaqat_hw.errors import ToolNotFound
 from adaqat_hw.resources import flows_dir, package_root
+from adaqat_hw.run import BuildFolder
 from adaqat_hw.schema import BuildEnvironment, BuildRequest, Env
-from adaqat_hw.tools import find_program, finn_python
+from adaqat_hw.tools import find_program
 
-REQUEST_FILE, SCRATCH = "request.json", "finn"
-FLOW_SCRIPT = "python/flows/finn_flow.py"  # below the scratch folder
+CODE = "python"  # below the scratch folder: what the compiler imports of this package
 LICENCE_VARIABLES = ("XILINXD_LICENSE_FILE", "LM_LICENSE_FILE")
 _PASSED_ON = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "OMP_NUM_THREADS")
 
@@ -32,6 +32,25 @@ class Command:
     stop: Callable[[], None] | None = None
 
 
+@dataclass(frozen=True)
+class Compiler:
+    """A backend's compiler: a script of this package in an interpreter of its own.
+
+    The script gets a request and a build's folder, and imports ``flows`` and the records.
+
+    Attributes:
+        script: the script, relative to the folder that holds ``flows``.
+        python: finds the interpreter on this machine, or raises ToolNotFound.
+        image_python: the interpreter in the container image.
+        variables: what else the process must know, from its scratch folder as it sees it.
+    """
+
+    script: str
+    python: Callable[[], Path]
+    image_python: str
+    variables: Callable[[str], dict[str, str]]
+
+
 class Environment(Protocol):
     """What a build needs of the place where its tools run."""
 
@@ -42,8 +61,8 @@ class Environment(Protocol):
     def describe(self) -> BuildEnvironment:
         """Return the record of this environment; raise ToolNotFound when it is not usable."""
 
-    def flow(self, request: BuildRequest, folder: Path) -> Command:
-        """Prepare ``folder`` and return the command of the FINN flow."""
+    def compiler(self, compiler: Compiler, request: BuildRequest, folder: BuildFolder) -> Command:
+        """Prepare ``folder`` and return the command of a backend's compiler."""
 
     def vivado(self, arguments: list[str], folder: Path, work: Path) -> Command:
         """Return the command of Vivado in ``work``, a folder inside ``folder``."""
@@ -58,21 +77,21 @@ class Local:
         """Return the record of this environment."""
         return BuildEnvironment(env="local")
 
-    def flow(self, request: BuildRequest, folder: Path) -> Command:
-        """Return the FINN interpreter on the flow, in an environment that leads into ``folder``.
+    def compiler(self, compiler: Compiler, request: BuildRequest, folder: BuildFolder) -> Command:
+        """Return its interpreter on its script, in an environment that leads into ``folder``.
 
         The package is reached through a link of its own: its parent folder may hold the whole
-        training environment, whose packages would shadow FINN's.
+        training environment, whose packages would shadow the compiler's.
         """
-        python = finn_python()
-        request.write(folder / REQUEST_FILE)
-        scratch = folder / SCRATCH
-        make_scratch(scratch)
-        (scratch / "python" / "adaqat_hw").symlink_to(package_root() / "adaqat_hw")
-        (scratch / "python" / "flows").symlink_to(flows_dir())
-        script = scratch / FLOW_SCRIPT
-        argv = [str(python), str(script), str(folder / REQUEST_FILE), str(folder)]
-        return Command(argv, _given(*_PASSED_ON) | finn_variables(str(scratch)))
+        python = compiler.python()
+        request.write(folder.request)
+        make_scratch(folder.scratch)
+        code = folder.scratch / CODE
+        (code / "adaqat_hw").symlink_to(package_root() / "adaqat_hw")
+        (code / "flows").symlink_to(flows_dir())
+        argv = [str(python), str(code / compiler.script), str(folder.request), str(folder.path)]
+        variables = scratch_variables(compiler, str(folder.scratch))
+        return Command(argv, _given(*_PASSED_ON) | variables)
 
     def vivado(self, arguments: list[str], folder: Path, work: Path) -> Command:
         """Return Vivado: ADAQAT_VIVADO, then XILINX_VIVADO, then PATH."""
@@ -92,21 +111,20 @@ def environment(name: Env) -> Environment:
 
 
 def make_scratch(scratch: Path) -> None:
-    """Make the folders of a FINN process, all inside the build's folder."""
-    for name in ("python", "home", "tmp"):
+    """Make the folders of a compiler's process, all inside the build's folder."""
+    for name in (CODE, "home", "tmp"):
         (scratch / name).mkdir(parents=True, exist_ok=True)
 
 
-def finn_variables(scratch: str) -> dict[str, str]:
-    """Return the variables that keep FINN inside ``scratch``, a path as FINN sees it."""
+def scratch_variables(compiler: Compiler, scratch: str) -> dict[str, str]:
+    """Return the variables that keep it inside ``scratch``, a path as its process sees it."""
     return {
         "HOME": f"{scratch}/home",
         "TMPDIR": f"{scratch}/tmp",  # noqa: S108 - in the build folder
-        "PYTHONPATH": f"{scratch}/python",
+        "PYTHONPATH": f"{scratch}/{CODE}",
         "PYTHONNOUSERSITE": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
-        "FINN_SETTINGS": f"{scratch}/settings.yaml",
-        "FINN_BUILD_DIR": scratch,
+        **compiler.variables(scratch),
     }
 
 

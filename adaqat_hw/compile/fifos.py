@@ -1,31 +1,27 @@
-"""FIFO stage: find the depth of every FIFO by simulation, and write fifos.json."""
+"""Find the depth of every FIFO of a design by simulation."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 
-from adaqat_hw.compile.fifo_depths import FIFOS
-from adaqat_hw.compile.simulate import load_arrays
+from adaqat_hw.compile.design import Design
 from adaqat_hw.rtl.fifo_graph import fifo_nodes, with_fifos
 from adaqat_hw.rtl.fifo_sizing import TOLERANCE, Sizing, check_depths, size_fifos
 from adaqat_hw.rtl.fifo_trials import FifoSimulator
-from adaqat_hw.rtl.stitch import stitch
-from adaqat_hw.schema import HardwareGraph
 from adaqat_hw.schema.fifos import FifoDepth, FifoSizing
 from adaqat_hw.tools import package_versions
 
 
 def size_design(
-    folder: Path, depth: int | None, note: Callable[[str], None]
+    design: Design, depth: int | None, note: Callable[[str], None]
 ) -> tuple[str, list[str]]:
-    """Size the FIFOs of the build in ``folder`` by simulation; write fifos.json.
+    """Size the FIFOs of a design by simulation; write the record of their depths.
 
-    Nothing that FINN made changes: the stitcher takes the depths from the record.
+    Nothing that the backend made changes: the stitcher takes the depths from the record.
 
     Args:
-        folder: the build's folder, compiled.
+        design: what was compiled.
         depth: None to find the depths, or one depth for all FIFOs, which is then only measured.
         note: told about every step.
 
@@ -33,12 +29,11 @@ def size_design(
         StageFailed: the accelerator stands still; the stuck streams are named.
     """
     started = time.monotonic()
-    made = HardwareGraph.read(folder / "hardware.json")
-    graph = with_fifos(made, 2 if depth is None else depth)
+    graph = with_fifos(design.graph, 2 if depth is None else depth)
     fifos = fifo_nodes(graph)
-    design = stitch(graph, folder, parameters=load_arrays(folder / graph.parameters_file))
+    stitched = design.stitch(graph)
     note(f"building the simulator of {len(fifos)} FIFOs with Verilator")
-    simulator = FifoSimulator.build(graph, design, folder / "sim")
+    simulator = FifoSimulator.build(graph, stitched, design.folder.simulator)
     if depth is None:
         found = size_fifos(graph, simulator.trial, note)
     else:
@@ -62,12 +57,12 @@ def size_design(
         trials=found.trials,
         complete=found.proven,
         seconds=round(time.monotonic() - started, 1),
-        graph_digest=made.digest(),
+        graph_digest=design.graph.digest(),
         sources_digest=simulator.digest,
         tool_versions=package_versions("verilator"),
     )
-    record.write(folder / FIFOS)
-    return _summary(record, found), [FIFOS]
+    record.write(design.folder.fifos)
+    return _summary(record, found), design.folder.relative(design.folder.fifos)
 
 
 def _summary(record: FifoSizing, found: Sizing) -> str:

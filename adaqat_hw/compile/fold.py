@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adaqat_hw import families
+from adaqat_hw.compile.design import Design
 from adaqat_hw.compile.fold_search import FoldSearch
-from adaqat_hw.compile.simulate import load_arrays
 from adaqat_hw.cost.fold_problem import COUNTED, Counts, FoldProblem, fold_problem
 from adaqat_hw.cost.fold_solve import Folding, cost_of, pair
 from adaqat_hw.cost.hardware_cost import HardwareCostModel, cost_model_path, load_cost_model
@@ -34,24 +33,22 @@ from adaqat_hw.schema.folding import (
     NodeFolding,
 )
 
-FOLDING_FILE = "folding.json"
 _WEIGHTED = ("MVAU", "VVAU")
 _BACKEND = {"dsp": "rtl", "lut": "hls"}  # of FINN's node that stands for an MVAU
 
 
 def fold_build(
-    folder: Path, request: BuildRequest, board: Board, target: FoldingTarget
+    design: Design, request: BuildRequest, board: Board, target: FoldingTarget
 ) -> FoldingRecord:
-    """Return the folding for a target, from the unfolded estimate in ``folder``.
+    """Return the folding for a target, from the unfolded ``design``.
 
     Raises:
         ConfigError: the target cannot be met (names the nearest that can), the board's family
             was not measured, or the network has a node whose folding or cost is not known.
     """
-    graph = HardwareGraph.read(folder / "hardware.json")
-    arrays = load_arrays(folder / graph.parameters_file)
     model = load_cost_model(families.load(board.family))
-    return fold_graph(graph, request, board, target, model, narrow_weights(graph, arrays))
+    narrow = narrow_weights(design.graph, design.parameters())
+    return fold_graph(design.graph, request, board, target, model, narrow)
 
 
 def narrow_weights(

@@ -1,4 +1,4 @@
-"""Vivado stage: the simulated RTL as packaged IP, synthesized out of context, or on a board.
+"""Vivado on a design: the simulated RTL as packaged IP, out of context, or on a board.
 
 Reports become records before anything is judged.
 """
@@ -14,11 +14,10 @@ from typing import TypeVar
 
 from adaqat_hw import families
 from adaqat_hw.compile import deploy
-from adaqat_hw.compile.compile import layer_rows
+from adaqat_hw.compile.design import Design as CompiledDesign
+from adaqat_hw.compile.design import layer_rows
 from adaqat_hw.compile.environment import Environment
-from adaqat_hw.compile.fifo_depths import sized_graph
-from adaqat_hw.compile.simulate import load_arrays
-from adaqat_hw.compile.vivado import FOLDER, VERSIONS, require_vivado, run_script, work_folder
+from adaqat_hw.compile.vivado import VERSIONS, require_vivado, run_script, work_folder
 from adaqat_hw.compile.vivado_board import board_script
 from adaqat_hw.compile.vivado_reports import (
     Instance,
@@ -36,7 +35,8 @@ from adaqat_hw.compile.vivado_scripts import (
     report_names,
 )
 from adaqat_hw.errors import ReportError, StageFailed
-from adaqat_hw.rtl.stitch import StitchedDesign, instance_names, stitch
+from adaqat_hw.rtl.stitch import StitchedDesign, instance_names
+from adaqat_hw.run import BuildFolder
 from adaqat_hw.schema import (
     Board,
     Goal,
@@ -51,7 +51,6 @@ from adaqat_hw.schema import (
     sha256_file,
 )
 
-RECORD, DEPLOY, IP = "vivado.json", "deploy", "ip"
 THREADS = 4
 _SOURCES = "src"
 R = TypeVar("R")
@@ -59,51 +58,51 @@ _STAGES = {SYNTH: "vivado_synth", IMPL: "vivado_impl"}
 
 
 def implement_design(
-    folder: Path,
+    compiled: CompiledDesign,
     board: Board,
     goal: Goal,
     variant: str,
     environment: Environment,
     note: Callable[[str], None],
 ) -> tuple[str, list[str]]:
-    """Run Vivado on the build in ``folder`` as far as ``goal``; write vivado.json.
+    """Run Vivado on a design as far as ``goal``; write the record of it.
 
     Raises:
         StageFailed: Vivado failed, or timing is not met (the records are written first).
         ReportError: a report is not what it should be.
     """
-    folder = folder.resolve()
-    graph = sized_graph(folder)
-    design = stitch(graph, folder, parameters=load_arrays(folder / graph.parameters_file))
+    graph, folder = compiled.sized(), BuildFolder(compiled.folder.path.resolve())
+    design = compiled.stitch(graph)
     _remove_old(folder)
-    version = require_vivado(environment, folder)
-    work = work_folder(folder)
+    version = require_vivado(environment, folder.path)
+    work = work_folder(folder.path)
     given = _given(design, graph, board, work)
     if goal == "ooc_synth":
-        run_script(environment, folder, "ooc", ooc_script(given, THREADS), note)
+        run_script(environment, folder.path, "ooc", ooc_script(given, THREADS), note)
         return _finish(folder, graph, board, goal, variant, version, (SYNTH, IMPL), [])
     made = deploy.wrapper(graph, design.top, dma=goal == "bitfile")
     (work / f"{deploy.WRAPPER}.v").write_text(made, encoding="utf-8")
     if goal == "bitfile":
         given = _with_adapters(given, work)
-    run_script(environment, folder, "package", ip_script(given, deploy.WRAPPER), note)
+    run_script(environment, folder.path, "package", ip_script(given, deploy.WRAPPER), note)
     if goal == "ip":
-        files = _packaged(work / IP, folder / IP)
+        files = _packaged(work / folder.ip.name, folder.ip)
         return _finish(folder, graph, board, goal, variant, version, (), files)
-    run_script(environment, folder, "board", board_script(board, graph.clock_ns, THREADS), note)
+    script = board_script(board, graph.clock_ns, THREADS)
+    run_script(environment, folder.path, "board", script, note)
 
     def package() -> list[Path]:
-        return deploy.write_package(graph, work, folder / DEPLOY)
+        return deploy.write_package(graph, work, folder.deploy)
 
     return _finish(folder, graph, board, goal, variant, version, (IMPL,), package)
 
 
-def _remove_old(folder: Path) -> None:
+def _remove_old(folder: BuildFolder) -> None:
     """Remove what an earlier run left: a run that fails must not seem to have made it."""
-    for name in (RECORD, *(f"resources-{stage}.json" for stage in _STAGES.values())):
-        (folder / name).unlink(missing_ok=True)
-    for name in (DEPLOY, IP):
-        shutil.rmtree(folder / name, ignore_errors=True)
+    for path in (folder.vivado, *(folder.resources(stage) for stage in _STAGES.values())):
+        path.unlink(missing_ok=True)
+    for path in (folder.deploy, folder.ip):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _given(design: StitchedDesign, graph: HardwareGraph, board: Board, work: Path) -> Design:
@@ -141,7 +140,7 @@ def _packaged(made: Path, target: Path) -> list[Path]:
 
 
 def _finish(
-    folder: Path,
+    folder: BuildFolder,
     graph: HardwareGraph,
     board: Board,
     goal: Goal,
@@ -156,27 +155,25 @@ def _finish(
     reports: list[str] = []
     made: list[ResourceReport] = []
     for stage in stages:
-        names = {kind: f"{FOLDER}/{name}" for kind, name in report_names(stage).items()}
-        timing = _read(read_timing, folder / names["timing"])
-        power = _read(read_power, folder / names["power"])
-        made.append(resource_report(folder, graph, board, variant, stage, names, timing))
-        reports += sorted(names.values())
+        paths = {kind: folder.vivado_work / name for kind, name in report_names(stage).items()}
+        timing = _read(read_timing, paths["timing"])
+        power = _read(read_power, paths["power"])
+        made.append(resource_report(folder, graph, board, variant, stage, paths, timing))
+        reports += sorted(folder.relative(*paths.values()))
     # All reports are understood before the first record is written.
-    records = [f"resources-{report.stage}.json" for report in made]
-    for name, report in zip(records, made, strict=True):
-        report.write(folder / name)
+    records = [report.write(folder.resources(report.stage)) for report in made]
     result = VivadoResult(
         goal=goal, part=board.part, clock_ns=graph.clock_ns, vivado=version, timing=timing,
         power=power, reports=tuple(reports),
     )  # fmt: skip
-    result.write(folder / RECORD)
-    _require_timing(timing, graph.clock_ns, folder / FOLDER)
+    result.write(folder.vivado)
+    _require_timing(timing, graph.clock_ns, folder.vivado_work)
     listed = files() if callable(files) else files
-    names_made = tuple(path.relative_to(folder).as_posix() for path in listed)
-    result.model_copy(update={"files": names_made}).write(folder / RECORD)
+    names_made = tuple(folder.relative(*listed))
+    result.model_copy(update={"files": names_made}).write(folder.vivado)
     total = made[-1].total if made else Resources()
     text = f"Vivado {version}: {_words(goal, total, timing, power)}"
-    return text, [RECORD, *records, *reports, *names_made]
+    return text, [*folder.relative(folder.vivado, *records), *reports, *names_made]
 
 
 def _read(reader: Callable[..., R], path: Path, *terms: UtilizationRows) -> R:
@@ -192,13 +189,15 @@ def _read(reader: Callable[..., R], path: Path, *terms: UtilizationRows) -> R:
 
 def _words(goal: Goal, total: Resources, timing: Timing | None, power: Power | None) -> str:
     if goal == "ip":
-        return f"IP packaged in {IP}/"
+        return f"IP packaged in {BuildFolder.ip.name}/"
     told = f"{total.lut} LUT, {total.ff} FF, {total.dsp} DSP, {total.bram_18k} BRAM 18k"
     if timing is not None and timing.wns_ns is not None:
         told += f", slack {timing.wns_ns:+.3f} ns"
     if power is not None:
         told += f", {power.total_w:.2f} W estimated"
-    return f"{told}; bitstream and driver in {DEPLOY}/" if goal == "bitfile" else told
+    return (
+        f"{told}; bitstream and driver in {BuildFolder.deploy.name}/" if goal == "bitfile" else told
+    )
 
 
 def _require_timing(timing: Timing | None, clock_ns: float, work: Path) -> None:
@@ -218,12 +217,12 @@ def _require_timing(timing: Timing | None, clock_ns: float, work: Path) -> None:
 
 
 def resource_report(
-    folder: Path,
+    folder: BuildFolder,
     graph: HardwareGraph,
     board: Board,
     variant: str,
     stage: str,
-    names: dict[str, str],
+    paths: dict[str, Path],
     timing: Timing,
 ) -> ResourceReport:
     """Return the utilization reports of a stage, per layer by the instance names of the top.
@@ -236,24 +235,24 @@ def resource_report(
     vivado = families.load(board.family).vivado
     assert vivado is not None, "tool_checks.require_goal refuses such a board"
     terms = vivado.utilization
-    flat = _read(read_utilization, folder / names["utilization"], terms)
+    flat = _read(read_utilization, paths["utilization"], terms)
     if not _same_part(flat.device, board.part):
         raise ReportError(
-            f"{str(folder / names['utilization'])!r} is of part {flat.device!r}, not of "
+            f"{str(paths['utilization'])!r} is of part {flat.device!r}, not of "
             f"{board.part!r}; build again."
         )
     labels = instance_names(graph.nodes)
-    top = _read(read_hierarchy, folder / names["hierarchy"], terms)
+    top = _read(read_hierarchy, paths["hierarchy"], terms)
     shown = _children(top, set(labels.values()))
     if not shown:
         raise ReportError(
-            f"{str(folder / names['hierarchy'])!r} shows no instance of the accelerator; it was "
+            f"{str(paths['hierarchy'])!r} shows no instance of the accelerator; it was "
             "flattened or is of another design."
         )
     costs = {node: shown.get(label, Resources()) for node, label in labels.items()}
     rows, loose = layer_rows(graph, costs.__getitem__)
     lost = tuple(node for node, label in labels.items() if label not in shown)
-    source = folder / names["hierarchy"]
+    (source,) = folder.relative(paths["hierarchy"])
     slack = timing.wns_ns
     return ResourceReport(
         plan=variant,
@@ -265,8 +264,8 @@ def resource_report(
         layer_sum=add_resources(row.resources for row in rows),
         layers=rows,
         unmatched=tuple(dict.fromkeys((*loose, *lost))),
-        source_file=names["hierarchy"],
-        source_sha256=sha256_file(source),
+        source_file=source,
+        source_sha256=sha256_file(paths["hierarchy"]),
         slack_ns=slack,
         fmax_mhz=None if slack is None else 1000 / (graph.clock_ns - slack),
     )

@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,8 +30,6 @@ from adaqat_hw.compile._tracing import (
     scale_of,
     weight_shape,
 )
-from adaqat_hw.errors import UnsupportedNetwork
-from adaqat_hw.qonnx_file import load_qonnx
 from adaqat_hw.qonnx_graph import AFFINE_OPS, MAC_OPS, QUANT_OPS, Node, QonnxGraph
 
 MAX_ACT_BITS = 8
@@ -58,22 +55,6 @@ class Problem:
 
     def __str__(self) -> str:
         return f"{self.layer}: {self.reason}"
-
-
-def require_buildable(path: Path) -> None:
-    """Raise UnsupportedNetwork with all problems of a QONNX file, if it has any.
-
-    Raises:
-        ConfigError: the file is missing, truncated or no ONNX model.
-        UnsupportedNetwork: layers that nothing can build, all of them named.
-    """
-    problems = find_problems(load_qonnx(path), str(path))
-    if problems:
-        listed = "\n".join(f"  - {problem}" for problem in problems)
-        noun = "problem" if len(problems) == 1 else "problems"
-        raise UnsupportedNetwork(
-            f"{str(path)!r} cannot be built as hardware, {len(problems)} {noun}:\n{listed}"
-        )
 
 
 def find_problems(model: onnx.ModelProto, source: str = "the network") -> list[Problem]:

@@ -96,6 +96,7 @@ def _common(board: Board, config: BuildConfig) -> dict[str, Any]:
         "dsp": family.dsp,
         "clock_ns": config.clock_ns or board.default_clock_ns,
         "goal": config.goal,
+        "backend": config.backend,
         "throughput": config.throughput,
         "folding": dict(config.folding) or None,
         "impl": config.impl,

@@ -1,60 +1,56 @@
-"""Simulate stage: the stitched accelerator against the integer model, bit for bit."""
+"""Simulate a design: the stitched accelerator against the integer model, bit for bit."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
-from adaqat_hw.compile.fifo_depths import sized_graph
+from adaqat_hw.compile.design import Design
 from adaqat_hw.errors import StageFailed
 from adaqat_hw.rtl.integer_model import IntegerModel
 from adaqat_hw.rtl.packing import IntArray, pack_words, unpack_words
-from adaqat_hw.rtl.stitch import stitch
 from adaqat_hw.rtl.verilate import Simulator, Stall
 from adaqat_hw.schema import HardwareGraph, SimulationPass, SimulationResult
 from adaqat_hw.tools import package_versions
 
-# A frame that takes this many times longer than FINN estimates will never come.
+# A frame that takes this many times longer than estimated will never come.
 PATIENCE = 20
 STALL_SEED = 1
 MOST_STALLED = 0.999
 
 
 def simulate_design(
-    folder: Path, frames: int, stall_frames: int, note: Callable[[str], None]
+    design: Design, frames: int, stall_frames: int, note: Callable[[str], None]
 ) -> tuple[str, list[str]]:
-    """Stitch the graph in ``folder``, simulate it, write simulation.json.
+    """Stitch a design, simulate it, write the record of it.
 
     Args:
-        folder: the build's folder, compiled.
+        design: what was compiled.
         frames: real frames to run without stalls.
         stall_frames: frames of each kind (real, random and extreme) to run with each pattern of
             random stalls: both streams now and then, a sink that is slower than the accelerator,
             so that back-pressure reaches every layer, and a source that starves it.
 
     Raises:
-        StageFailed: the integer model and FINN's graph differ, the simulation hangs or breaks
+        StageFailed: the integer model and the golden frames differ, the simulation hangs or breaks
             the stream protocol, or any output value differs; the record is written first.
     """
-    graph = sized_graph(folder)
-    parameters = load_arrays(folder / graph.parameters_file)
-    golden = load_arrays(folder / graph.golden_file)
-    model = IntegerModel(graph, parameters)
+    graph, golden, folder = design.sized(), design.golden(), design.folder
+    model = IntegerModel(graph, design.parameters())
     expected = model.run(golden["inputs"])
-    _require_equal_to_finn(expected, golden)
-    note("integer model equals FINN's graph; stitching")
-    design = stitch(graph, folder, parameters=parameters)
+    _require_equal_to_golden(expected, golden)
+    note("integer model equals the golden frames; stitching")
+    stitched = design.stitch(graph)
     note("building the simulator with Verilator")
     simulator = Simulator.build(
-        design.sources,
-        design.top,
-        work_dir=folder / "sim",
-        data_files=design.data_files,
+        stitched.sources,
+        stitched.top,
+        work_dir=folder.simulator,
+        data_files=stitched.data_files,
         defines=("VERILATOR",),
-        input_width=design.input_width,
-        output_width=design.output_width,
+        input_width=stitched.input_width,
+        output_width=stitched.output_width,
     )
     kinds = golden["kinds"].astype(str)
     real = np.flatnonzero(kinds == "real")
@@ -80,7 +76,7 @@ def simulate_design(
             if kind == "real" and stall is None:
                 outputs = got
     result = SimulationResult(
-        reference="adaqat_hw.rtl.IntegerModel, equal to FINN's graph on the same frames",
+        reference="adaqat_hw.rtl.IntegerModel, equal to the golden frames",
         passes=tuple(passes),
         frames_real=min(frames, len(real)),
         mismatches=sum(p.mismatches for p in passes),
@@ -88,37 +84,28 @@ def simulate_design(
         tool_versions=package_versions("verilator", "numpy"),
         sources_digest=simulator.digest,
     )
-    result.write(folder / "simulation.json")
+    result.write(folder.simulation)
     total = sum(p.frames for p in passes)
     if result.mismatches:
         raise StageFailed(
             "simulate",
             f"{result.mismatches} of {total} frames differ from the integer model",
-            folder / "simulation.json",
+            folder.simulation,
         )
     measured = passes[0].cycles_per_frame
     cycles = "one frame" if measured is None else f"{measured:.0f} cycles per frame"
-    text = f"{total} frames bit-exact, {cycles} (FINN estimates {graph.cycles_estimated})"
-    return text, ["simulation.json"]
+    text = f"{total} frames bit-exact, {cycles} (estimated {graph.cycles_estimated})"
+    return text, folder.relative(folder.simulation)
 
 
-def load_arrays(path: Path) -> dict[str, IntArray]:
-    """Read an .npz of plain arrays; a damaged one is a StageFailed naming it."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError) as exc:
-        raise StageFailed("simulate", f"{str(path)!r} cannot be read: {exc}") from exc
-
-
-def _require_equal_to_finn(expected: IntArray, golden: dict[str, IntArray]) -> None:
+def _require_equal_to_golden(expected: IntArray, golden: dict[str, IntArray]) -> None:
     differs = np.any(
         expected.reshape(len(expected), -1) != golden["outputs"].reshape(len(expected), -1), axis=1
     )
     if differs.any():
         raise StageFailed(
             "simulate",
-            f"the integer model and FINN's graph differ on {int(differs.sum())} of "
+            f"the integer model and the golden frames differ on {int(differs.sum())} of "
             f"{len(differs)} frames, the first is frame {int(np.argmax(differs))}",
         )
 

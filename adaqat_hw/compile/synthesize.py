@@ -1,4 +1,4 @@
-"""Synthesize stage: every layer out of context and the whole design, with Yosys."""
+"""Synthesize a design with Yosys: every layer out of context, and the whole."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from adaqat_hw import families
-from adaqat_hw.compile.fifo_depths import sized_graph
-from adaqat_hw.compile.simulate import load_arrays
-from adaqat_hw.rtl.stitch import StitchedDesign, stitch
+from adaqat_hw.compile.design import Design
+from adaqat_hw.rtl.stitch import StitchedDesign
 from adaqat_hw.rtl.synthesize import SynthesisJob, SynthesisResult, synthesize_many
 from adaqat_hw.schema import (
     Board,
@@ -22,7 +21,6 @@ from adaqat_hw.schema import (
 )
 
 WHOLE = "whole design"
-CELLS = "cells-yosys_synth.json"
 # A design of this many nodes is small: the whole is synthesized beside its layers. A larger one
 # is where its layers come to so few LUTs, which takes Yosys minutes; a hundred thousand take hours.
 FEW_NODES = 100
@@ -30,20 +28,20 @@ FEW_LUTS = 20_000
 
 
 def synthesize_design(
-    folder: Path,
+    design: Design,
     board: Board,
     variant: str,
     note: Callable[[str], None],
     whole: bool | None = None,
 ) -> tuple[str, list[str]]:
-    """Synthesize the build in ``folder`` for the board; write resources-yosys_synth.json.
+    """Synthesize a design for the board; write the report of its resources.
 
     A layer's row is its nodes synthesized as one module of their own, its sliding window,
     FIFOs, weights and thresholds included. The total is the whole accelerator as one design,
     or where that was not synthesized, the sum of its parts.
 
     Args:
-        folder: the build's folder, simulated.
+        design: what was compiled and simulated.
         board: names the family and the part.
         variant: name of the plan in the report.
         note: told about every result.
@@ -52,21 +50,21 @@ def synthesize_design(
     Raises:
         StageFailed: Yosys failed on a module; the message names the log.
     """
-    graph = sized_graph(folder)
-    design = stitch(graph, folder, parameters=load_arrays(folder / graph.parameters_file))
+    graph, folder = design.sized(), design.folder
+    stitched = design.stitch(graph)
     family = families.load(board.family)
-    parts = _part_jobs(graph, design, family)
-    one = _whole_job(graph, design, family)
+    parts = _part_jobs(graph, stitched, family)
+    one = _whole_job(graph, stitched, family)
     beside = whole is True or (whole is None and len(graph.nodes) <= FEW_NODES)
     # The whole design takes longest, so it goes first.
     results = _run([one, *parts] if beside else parts, note)
     lut = add_resources(results[job.name].resources for job in parts).lut
     if whole is None and not beside and lut is not None and lut <= FEW_LUTS:
         results |= _run([one], note)
-    _write_cells(folder / CELLS, results)
-    report = _report(graph, design, results, variant, board.part, folder / CELLS)
-    report.write(folder / "resources-yosys_synth.json")
-    return _text(report), ["resources-yosys_synth.json", CELLS]
+    _write_cells(folder.cells, results)
+    report = _report(stitched, results, variant, board.part, folder.cells)
+    written = report.write(folder.resources(report.stage))
+    return _text(report), folder.relative(written, folder.cells)
 
 
 def _run(jobs: list[SynthesisJob], note: Callable[[str], None]) -> dict[str, SynthesisResult]:
@@ -126,7 +124,6 @@ def _write_cells(path: Path, results: dict[str, SynthesisResult]) -> None:
 
 
 def _report(
-    graph: HardwareGraph,
     design: StitchedDesign,
     results: dict[str, SynthesisResult],
     variant: str,

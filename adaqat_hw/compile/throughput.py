@@ -11,11 +11,12 @@ from pathlib import Path
 
 import adaqat_hw.cost
 from adaqat_hw import families
-from adaqat_hw.compile.fold import FOLDING_FILE, fold_build
-from adaqat_hw.compile.stage import BuildStage, build_stages
+from adaqat_hw.compile.design import Design
+from adaqat_hw.compile.fold import fold_build
+from adaqat_hw.compile.tasks import BuildTask, build_stages
 from adaqat_hw.cost.hardware_cost import cost_model_path, load_cost_model
 from adaqat_hw.errors import NotMeasured
-from adaqat_hw.run import RunDirectory, tree_digest
+from adaqat_hw.run import BuildFolder, RunDirectory, tree_digest
 from adaqat_hw.schema import (
     Board,
     BuildConfig,
@@ -25,8 +26,8 @@ from adaqat_hw.schema import (
 )
 from adaqat_hw.schema.folding import FoldingRecord, FoldingTarget
 
-# Runs the stages of a build folder in order, each unless it is up to date.
-RunStages = Callable[[Path, Iterable[BuildStage]], None]
+# Runs tasks of a build folder in order, each unless it is up to date.
+RunTasks = Callable[[BuildFolder, Iterable[BuildTask]], None]
 
 
 def fold_request(
@@ -34,7 +35,7 @@ def fold_request(
     board: Board,
     config: BuildConfig,
     run: RunDirectory,
-    run_stages: RunStages,
+    run_tasks: RunTasks,
     say: Callable[[str], None],
 ) -> BuildRequest:
     """Return ``request`` folded as it asks; its build folder gets ``folding.json``.
@@ -54,17 +55,17 @@ def fold_request(
         start = unfolded(request)
         folder = run.build(start)
         estimate = config.model_copy(update={"goal": "estimate"})
-        run_stages(folder, build_stages(start, board, estimate, folder, request.variant))
+        run_tasks(folder, build_stages(start, board, estimate, folder, request.variant))
         search = _search(folder, start, board, target)
-        run_stages(folder, [search])
+        run_tasks(folder, [search])
     except NotMeasured as exc:
         if target.fps is None:
             raise
         say(f"left to FINN's own folding: {exc}")
         return request.model_copy(update={"target_fps": target.fps, "folding_note": str(exc)})
-    record = FoldingRecord.read(folder / _found_in(target))
+    record = FoldingRecord.read(folder.folding_for(target.digest()))
     result = folded(request, record)
-    record.write(run.build(result) / FOLDING_FILE)
+    record.write(run.build(result).folding)
     return result
 
 
@@ -101,25 +102,21 @@ def summary(record: FoldingRecord) -> str:
     )
 
 
-def _found_in(target: FoldingTarget) -> str:
-    return f"folding-{target.digest()}.json"
-
-
-def _search(folder: Path, start: BuildRequest, board: Board, target: FoldingTarget) -> BuildStage:
-    """Return the stage that searches the folding of a target in the unfolded estimate's folder."""
+def _search(
+    folder: BuildFolder, start: BuildRequest, board: Board, target: FoldingTarget
+) -> BuildTask:
+    """Return the task that searches the folding of a target in the unfolded estimate's folder."""
 
     def search(note: Callable[[str], None]) -> tuple[str, list[str]]:
-        record = fold_build(folder, start, board, target)
-        record.write(folder / _found_in(target))
-        return summary(record), [_found_in(target)]
+        record = fold_build(Design.read(folder), start, board, target)
+        written = record.write(folder.folding_for(target.digest()))
+        return summary(record), folder.relative(written)
 
-    family = families.load(board.family)
     inputs = {
-        "graph": sha256_file(folder / "hardware.json"),
+        "graph": sha256_file(folder.hardware),
         "board": board.digest(),
-        "family": family.digest(),
         "target": target.digest(),
         "solver": tree_digest(Path(adaqat_hw.cost.__file__).parent),
-        "costs": sha256_file(cost_model_path(family)),
+        "costs": sha256_file(cost_model_path(families.load(board.family))),
     }
-    return BuildStage("fold", folder, inputs, search)
+    return BuildTask("fold", folder, inputs, search)

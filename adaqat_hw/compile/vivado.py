@@ -11,11 +11,11 @@ from adaqat_hw.compile.environment import Environment
 from adaqat_hw.compile.vivado_faults import cause
 from adaqat_hw.compile.vivado_scripts import STEP
 from adaqat_hw.errors import StageFailed, ToolNotFound
+from adaqat_hw.run import BuildFolder
 from adaqat_hw.tools.run_program import run_program
 
 # What finn-plus 1.6.1 names (2022.2 and 2024.2) and what lies between.
 VERSIONS = ("2022.2", "2023.1", "2023.2", "2024.1", "2024.2")
-FOLDER = "vivado"
 CONSOLE, STDERR = "console.log", "stderr.log"
 _VERSION = re.compile(r"^vivado v(\d{4}\.\d+)", re.IGNORECASE | re.MULTILINE)
 _ASK_S = 300.0
@@ -23,7 +23,7 @@ _ASK_S = 300.0
 
 def work_folder(folder: Path) -> Path:
     """Return the build's folder for Vivado, emptied: nothing of an earlier run is trusted."""
-    work = folder / FOLDER
+    work = BuildFolder(folder).vivado_work
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     return work
@@ -82,7 +82,7 @@ def run_script(
         StageFailed: it failed; one sentence with the cause from the deepest log.
     """
     folder = folder.resolve()
-    work = folder / FOLDER
+    work = BuildFolder(folder).vivado_work
     script = work / f"{name}.tcl"
     script.write_text(text, encoding="utf-8")
     arguments = ["-mode", "batch", "-nojournal", "-notrace", "-log", f"{name}.log"]

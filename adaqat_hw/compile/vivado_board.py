@@ -15,10 +15,10 @@ from adaqat_hw import boards, families
 from adaqat_hw.compile.tcl import Raw, command, listing
 from adaqat_hw.compile.vivado_scripts import IMPL, VENDOR, reports, step
 from adaqat_hw.errors import ConfigError
+from adaqat_hw.run import DeployFolder
 from adaqat_hw.schema import Board, ProcessingSystem
 
 DMA_BITS = 64
-BITSTREAM, HANDOFF = "accelerator.bit", "accelerator.hwh"
 _DESIGN = "system"
 
 
@@ -76,7 +76,7 @@ def board_script(board: Board, clock_ns: float, threads: int) -> str:
     runs, sources = f"project_system/{_DESIGN}.runs", f"project_system/{_DESIGN}.gen/sources_1"
     bit = f"{runs}/impl_1/{_DESIGN}_wrapper.bit"
     hwh = f"{sources}/bd/{_DESIGN}/hw_handoff/{_DESIGN}.hwh"
-    for source, target in ((bit, BITSTREAM), (hwh, HANDOFF)):
+    for source, target in ((bit, DeployFolder.bit_file.name), (hwh, DeployFolder.handoff.name)):
         text += command("file", "copy", "-force", source, target)
     return text + step("done") + command("exit", "0")
 

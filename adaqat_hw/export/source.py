@@ -14,6 +14,7 @@ from torch import Tensor
 from adaqat_hw import nets
 from adaqat_hw.errors import ConfigError
 from adaqat_hw.quant import QuantizedNetwork, quantize
+from adaqat_hw.run import TrainFolder
 from adaqat_hw.schema import BitWidthPlan, RunConfig, TrainResult
 
 
@@ -33,7 +34,7 @@ def load_trained(config: RunConfig, folder: Path) -> Trained:
         ConfigError: the training is not finished, was in full precision, or its files are
             damaged or of another network.
     """
-    result = TrainResult.read(folder / "result.json")
+    result = TrainResult.read(TrainFolder(folder).result)
     if result.plan is None:
         raise ConfigError(
             f"The training in {str(folder)!r} is in full precision ({result.mode!r}) and has no "

@@ -20,6 +20,7 @@ from adaqat_hw.export.rounding import rounding_noise
 from adaqat_hw.export.source import Trained, load_trained
 from adaqat_hw.export.verify import check_bits, compare_logits, require_agreement, run_graph
 from adaqat_hw.qonnx_file import load_qonnx
+from adaqat_hw.run import ExportFolder
 from adaqat_hw.schema import GOLDEN_FRAMES, InputQuant, QonnxArtifact, RunConfig, sha256_file
 from adaqat_hw.tools import package_versions
 
@@ -67,10 +68,11 @@ def export(
         raise ConfigError(f"Data set {config.data.name!r} has no test samples to verify on.")
     chunk = max(1, _CHUNK_BYTES // _sample_bytes(source))
     expected, golden = _expected(trained, source, chunk, samples)
-    model = folder / "model.onnx"
-    (folder / "artifact.json").unlink(missing_ok=True)
+    files = ExportFolder(folder)
+    model = files.model
+    files.artifact.unlink(missing_ok=True)
     tell({"event": "export", "text": "export to QONNX"})
-    made = folder / ".model.new.onnx"
+    made = model.with_name(f".{model.stem}.new{model.suffix}")
     try:
         write_qonnx(trained.net, made)
         graph = load_qonnx(made)
@@ -88,7 +90,7 @@ def export(
         made.replace(model)
     finally:
         made.unlink(missing_ok=True)
-    golden_file = _write_golden(folder / "golden.npz", golden)
+    golden_file = _write_golden(files.golden, golden)
     artifact = QonnxArtifact(
         file=model.name,
         sha256=sha256_file(model),
@@ -105,7 +107,7 @@ def export(
         argmax_agreement=agreement.argmax_agreement,
         tool_versions={**package_versions(*_TOOLS), "adaqat-hw": __version__},
     )
-    artifact.write(folder / "artifact.json")
+    artifact.write(files.artifact)
     return artifact
 
 

@@ -20,7 +20,8 @@ from adaqat_hw.report.json_out import (
     verify_json,
     vivado_json,
 )
-from adaqat_hw.report.model import STAGES, PlanReport
+from adaqat_hw.report.model import PlanReport, stages_of
+from adaqat_hw.run import BuildFolder
 
 
 def build_failure(error: AdaqatHwError, folder: Path | None) -> dict[str, Any]:
@@ -38,7 +39,7 @@ def build_failure(error: AdaqatHwError, folder: Path | None) -> dict[str, Any]:
         "log": str(log) if log is not None else None,
         "exit_status": error.exit_code,
     }
-    if folder is None or not (folder / "request.json").is_file():
+    if folder is None or not BuildFolder(folder).request.is_file():
         return {"failure": failure}
     try:
         return {**build_summary(folder), "failure": failure}
@@ -62,9 +63,7 @@ def build_summary(folder: Path) -> dict[str, Any]:
         "throughput": throughput_json(build),
         "fifo": fifo_json(build),
         "folding": folding_json(folder),
-        "resources": [
-            resources_json(plan, stage) for stage in dict.fromkeys((*STAGES, *build.resources))
-        ],
+        "resources": [resources_json(plan, stage) for stage in stages_of(build)],
         "bitstream": build.bitstream.model_dump(mode="json") if build.bitstream else None,
         "vivado": vivado_json(plan),
         "board": build.board.model_dump(mode="json") if build.board else None,

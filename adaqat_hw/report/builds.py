@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from adaqat_hw.errors import OtherVersion, ReportError
-from adaqat_hw.report.model import LEARNED, BuildReport, SideBuild
+from adaqat_hw.report.model import LEARNED, SYNTH, BuildReport, SideBuild, estimate_of
 from adaqat_hw.report.records import newest, read_if_there
+from adaqat_hw.run import BuildFolder
 from adaqat_hw.schema import (
+    ESTIMATES,
     BitstreamResult,
     Board,
     BuildRequest,
@@ -39,31 +41,32 @@ def read_build(folder: Path) -> BuildReport:
         ReportError: a record in it is damaged or of another release, or two files claim the same
             stage.
     """
-    request = read_if_there(BuildRequest, folder / "request.json")
+    files = BuildFolder(folder)
+    request = read_if_there(BuildRequest, files.request)
     resources: dict[Stage, ResourceReport] = {}
-    for path in sorted(folder.glob("resources-*.json")):
+    for path in files.resource_reports():
         report = read_if_there(ResourceReport, path)
         assert report is not None
-        if report.stage in resources or path.stem != f"resources-{report.stage}":
+        if report.stage in resources or path != files.resources(report.stage):
             raise ReportError(
                 f"{str(path)!r} says it is of stage {report.stage!r}; that stage's file is "
-                f"'resources-{report.stage}.json': delete the one that is wrong."
+                f"{files.resources(report.stage).name!r}: delete the one that is wrong."
             )
         resources[report.stage] = report
-    names = ("request.json", "result.json", "hardware.json", "simulation.json")
+    dated = (files.request, files.result, files.hardware, files.simulation)
     return BuildReport(
         folder=f"build/{folder.name}",
         variant=request.variant if request is not None else folder.name,
         request=request,
-        result=read_if_there(BuildResult, folder / "result.json"),
-        graph=read_if_there(HardwareGraph, folder / "hardware.json"),
-        fifos=read_if_there(FifoSizing, folder / "fifos.json"),
-        simulation=read_if_there(SimulationResult, folder / "simulation.json"),
-        board=read_if_there(Board, folder / "board.json"),
+        result=read_if_there(BuildResult, files.result),
+        graph=read_if_there(HardwareGraph, files.hardware),
+        fifos=read_if_there(FifoSizing, files.fifos),
+        simulation=read_if_there(SimulationResult, files.simulation),
+        board=read_if_there(Board, files.board),
         resources=resources,
-        bitstream=read_if_there(BitstreamResult, folder / "bitstream.json"),
-        vivado=read_if_there(VivadoResult, folder / "vivado.json"),
-        written=newest([*(folder / n for n in names), *folder.glob("resources-*.json")]),
+        bitstream=read_if_there(BitstreamResult, files.bitstream),
+        vivado=read_if_there(VivadoResult, files.vivado),
+        written=newest([*dated, *files.resource_reports()]),
     )
 
 
@@ -165,19 +168,19 @@ def describe(build: BuildReport) -> str:
 def cycles_at(build: BuildReport | None, stage: Stage) -> float | None:
     """Return the cycles per frame that stand beside a stage's resources.
 
-    FINN's estimate beside its estimate, simulated ones beside every other.
+    Estimated ones beside a backend's estimate, simulated ones beside every other.
     """
     if build is None:
         return None
-    if stage == "finn_estimate":
+    if stage in ESTIMATES:
         return build.graph.cycles_estimated if build.graph is not None else None
     return build.free_pass.cycles_per_frame if build.free_pass is not None else None
 
 
 def cycles_per_frame(build: BuildReport | None) -> float | None:
-    """Return the simulated cycles per frame, FINN's estimate where nothing was simulated."""
-    simulated = cycles_at(build, "yosys_synth")
-    return simulated if simulated is not None else cycles_at(build, "finn_estimate")
+    """Return the simulated cycles per frame, the estimate where nothing was simulated."""
+    simulated = cycles_at(build, SYNTH)
+    return simulated if simulated is not None else cycles_at(build, estimate_of(build))
 
 
 def folding_note(build: BuildReport) -> str | None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from adaqat_hw.report.builds import same_pace
-from adaqat_hw.report.content import SYNTH, over, used
+from adaqat_hw.report.content import over, used
 from adaqat_hw.report.findings import widest
 from adaqat_hw.report.json_out import frames_per_second
-from adaqat_hw.report.model import FLOAT, PlanReport, RunReport
+from adaqat_hw.report.model import FLOAT, SYNTH, PlanReport, RunReport
 from adaqat_hw.report.text import amount, count, percent, ratio, short, times
 
 

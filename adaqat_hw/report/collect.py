@@ -10,7 +10,15 @@ from adaqat_hw.cost import bitops, weight_compression
 from adaqat_hw.errors import ConfigError, ReportError
 from adaqat_hw.report.builds import choose, describe, pace_warning, read_builds, setting
 from adaqat_hw.report.history import history, width_paths
-from adaqat_hw.report.model import FLOAT, LEARNED, BuildReport, PlanReport, RunReport
+from adaqat_hw.report.model import (
+    FLOAT,
+    LEARNED,
+    SYNTH,
+    BuildReport,
+    PlanReport,
+    RunReport,
+    estimate_of,
+)
 from adaqat_hw.report.records import newest, read_if_there, read_log
 from adaqat_hw.run import RunDirectory
 from adaqat_hw.schema import (
@@ -32,20 +40,18 @@ def collect(run: Path) -> RunReport:
     """
     directory = RunDirectory(run)
     config = read_if_there(RunConfig, directory.config)
-    trained = _folders(run / "train")
-    exported = _folders(run / "export")
-    built = _folders(run / "build")
+    trained, exported, built = directory.trainings(), directory.exports(), directory.builds()
     if not (trained or exported or built):
         raise ConfigError(
             f"{str(run)!r} holds no training, export or build; give a run directory, such as "
             "runs/demo."
         )
-    known = {path.name for path in (*trained, *exported)}
-    builds, unknown = read_builds(built)
+    known = {folder.path.name for folder in (*trained, *exported)}
+    builds, unknown = read_builds([folder.path for folder in built])
     artifacts = {
-        path.name: artifact
-        for path in exported
-        if (artifact := read_if_there(QonnxArtifact, path / "artifact.json")) is not None
+        folder.path.name: artifact
+        for folder in exported
+        if (artifact := read_if_there(QonnxArtifact, folder.artifact)) is not None
     }
     chosen, side = choose(builds, artifacts)
     names = {*known, *(build.variant for build in builds)}
@@ -64,13 +70,6 @@ def collect(run: Path) -> RunReport:
     )
 
 
-def _folders(parent: Path) -> list[Path]:
-    if not parent.is_dir():
-        return []
-    listed = (p for p in parent.iterdir() if p.is_dir() and not p.name.startswith("."))
-    return sorted(p for p in listed if any(p.glob("*.json*")))
-
-
 def _order(variant: str) -> tuple[int, int, int, str]:
     uniform = re.fullmatch(r"w(\d+)a(\d+)", variant)
     if uniform:
@@ -85,10 +84,10 @@ def _plan(
     build: BuildReport | None,
 ) -> PlanReport:
     folder = directory.train(variant)
-    train = read_if_there(TrainResult, folder / "result.json")
-    spec = read_if_there(NetworkSpec, folder / "spec.json")
-    plan = read_if_there(BitWidthPlan, folder / "plan.json") if variant != FLOAT else None
-    rows = read_log(folder / "log.jsonl")
+    train = read_if_there(TrainResult, folder.result)
+    spec = read_if_there(NetworkSpec, folder.spec)
+    plan = read_if_there(BitWidthPlan, folder.plan) if variant != FLOAT else None
+    rows = read_log(folder.log)
     made = PlanReport(
         variant=variant,
         train=train,
@@ -98,7 +97,7 @@ def _plan(
         build=build,
         widths=width_paths(rows, train.frozen_at if train else {}),
         history=history(rows),
-        written=newest([folder / "result.json"]),
+        written=newest([folder.result]),
     )
     if spec is None or plan is None:
         return made
@@ -106,7 +105,7 @@ def _plan(
         counted, smaller = bitops(spec, plan), weight_compression(spec, plan)
     except ConfigError as exc:
         raise ReportError(
-            f"{str(folder / 'plan.json')!r} contradicts 'spec.json' beside it: {exc}"
+            f"{str(folder.plan)!r} contradicts {folder.spec.name!r} beside it: {exc}"
         ) from exc
     return PlanReport(**{**vars(made), "bitops": counted, "compression": smaller})
 
@@ -150,14 +149,14 @@ def build_gaps(build: BuildReport) -> list[str]:
         why = build.result.message or "; ".join(build.result.unsupported) or "no message recorded"
         step = f" at {build.result.failed_step}" if build.result.failed_step else ""
         return [f"build {build.result.status}{step}: {why}"]
-    gaps = [] if "finn_estimate" in build.resources else ["no FINN estimate"]
+    gaps = [] if estimate_of(build) in build.resources else ["no FINN estimate"]
     if build.request is not None and build.request.goal == "estimate":
         return [*gaps, "built for estimates only: not simulated, not synthesized"]
     if build.simulation is None:
         gaps.append("not simulated")
-    if "yosys_synth" not in build.resources:
+    if SYNTH not in build.resources:
         gaps.append("not synthesized with Yosys")
-    elif build.resources["yosys_synth"].total_is_sum:
+    elif build.resources[SYNTH].total_is_sum:
         gaps.append("not synthesized as a whole: the total is the sum of the layers")
     if (
         build.board is not None

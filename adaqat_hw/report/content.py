@@ -6,13 +6,11 @@ from collections.abc import Sequence
 
 from adaqat_hw.boards import utilisation
 from adaqat_hw.report.builds import cycles_at, describe
-from adaqat_hw.report.model import STAGES, PlanReport, RunReport
+from adaqat_hw.report.model import SYNTH, PlanReport, RunReport, estimate_of, stages_of
 from adaqat_hw.report.tables import Cell, Column, Table, figure, words
 from adaqat_hw.report.text import count, number, percent, ratio, short, times
 from adaqat_hw.schema import LayerBits, Stage
 
-SYNTH: Stage = "yosys_synth"
-ESTIMATE: Stage = "finn_estimate"
 # FINN estimates no flip-flops for most of its layers, so there is little to hold against.
 _COMPARED = ("lut", "dsp", "bram_18k")
 SHOWN = {"lut": "LUT", "ff": "FF", "dsp": "DSP", "bram_18k": "BRAM 18k"}
@@ -201,7 +199,7 @@ def layers_table(plan: PlanReport, hardware: bool = True) -> Table:
             Column("PE"),
             Column("SIMD"),
             Column("bit-ops / cycle"),
-            Column("cycles", ESTIMATE),
+            Column("cycles", estimate_of(plan.build)),
             *(Column(head, SYNTH) for head in SHOWN.values()),
         )
     rows = []
@@ -265,24 +263,25 @@ def _folding(plan: PlanReport, row: LayerBits) -> list[Cell]:
 
 def estimate_table(plan: PlanReport, shown: Sequence[str] = _COMPARED) -> Table:
     """FINN's estimate against synthesis, layer by layer, with the ratio."""
+    build = plan.build
+    both = (estimate_of(build), SYNTH)
     columns = [Column("layer", numeric=False)]
     for head in (SHOWN[name] for name in shown):
-        columns += [Column(head, ESTIMATE), Column(head, SYNTH)]
+        columns += [Column(head, stage) for stage in both]
         columns += [Column(f"{head} ratio", "synth / estimate")]
     names: list[str] = []
-    for stage in STAGES:
-        report = plan.build.resources.get(stage) if plan.build else None
+    for stage in both:
+        report = build.resources.get(stage) if build else None
         names += [r.layer for r in report.layers if r.layer not in names] if report else []
-    build = plan.build
     rows = [
         (
             words(name),
-            *_pairs([[build.layer(s, name, k) if build else None for s in STAGES] for k in shown]),
+            *_pairs([[build.layer(s, name, k) if build else None for s in both] for k in shown]),
         )
         for name in names
     ]
     if names:
-        totals = [[build.total(s, k) if build else None for s in STAGES] for k in shown]
+        totals = [[build.total(s, k) if build else None for s in both] for k in shown]
         rows.append((words("whole design"), *_pairs(totals)))
     note = (
         "Two stages side by side: FINN's analytic estimate and what Yosys made of the same "
@@ -346,8 +345,7 @@ def resources_table(run: RunReport) -> Table:
     )
     rows = []
     for plan in run.quantized:
-        extra = [s for s in (plan.build.resources if plan.build else {}) if s not in STAGES]
-        for stage in (*STAGES, *extra):
+        for stage in stages_of(plan.build):
             report = plan.build.resources.get(stage) if plan.build else None
             counts = [
                 figure(getattr(report.total, name) if report else None, count)

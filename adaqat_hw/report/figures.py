@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from adaqat_hw.report.content import ESTIMATE, SYNTH
 from adaqat_hw.report.figure_canvas import WIDE, Figure, FigureCanvas, layer_ticks, legend, room
-from adaqat_hw.report.fits import FIT_STAGE, FitReport, Point
-from adaqat_hw.report.model import FLOAT, LEARNED, STAGES, PlanReport, RunReport
+from adaqat_hw.report.fits import FitReport, Point
+from adaqat_hw.report.model import FLOAT, LEARNED, SYNTH, PlanReport, RunReport, estimate_of
 from adaqat_hw.report.svg import INK, MUTED, SERIES, style
 from adaqat_hw.report.text import clean, count, percent, short
 
@@ -149,10 +148,10 @@ def fit_figure(report: FitReport) -> Figure | None:
                         mark,
                         f"{label} / {f.layer}: W{f.weight_bits} A{f.act_bits}, PE {f.pe} SIMD "
                         f"{f.simd}, {count(f.bitops_per_cycle)} bit-ops per cycle, "
-                        f"{count(get(p))} {target.upper()} ({FIT_STAGE})",
+                        f"{count(get(p))} {target.upper()} ({SYNTH})",
                     )
             _fit_lines(axis, report, target)
-            axis.set(xlabel="bit-operations per cycle", ylabel=f"{target.upper()} ({FIT_STAGE})")
+            axis.set(xlabel="bit-operations per cycle", ylabel=f"{target.upper()} ({SYNTH})")
             axis.set_ylim(bottom=0)
             axis.set_xlim(left=0)
             _plain(axis)
@@ -192,7 +191,8 @@ def estimate_synthesis(plan: PlanReport) -> Figure | None:
     """FINN's LUT estimate beside the synthesized LUT of every layer, on a log scale."""
     build = plan.build
     report = build.resources.get(SYNTH) if build else None
-    if build is None or report is None or ESTIMATE not in build.resources:
+    estimate = estimate_of(build)
+    if build is None or report is None or estimate not in build.resources:
         return None
     names = [row.layer for row in report.layers]
     if not names:
@@ -202,7 +202,7 @@ def estimate_synthesis(plan: PlanReport) -> Figure | None:
         axis = canvas.axes[0]
         floor = 1.0
         for i, name in enumerate(names):
-            for j, (stage, offset) in enumerate(((ESTIMATE, -0.2), (SYNTH, 0.2))):
+            for j, (stage, offset) in enumerate(((estimate, -0.2), (SYNTH, 0.2))):
                 value = build.layer(stage, name, "lut")
                 text = "n/r" if value is None else short(value)
                 if value:
@@ -217,7 +217,9 @@ def estimate_synthesis(plan: PlanReport) -> Figure | None:
                     va="bottom",
                     fontsize=8,
                 )
-        tallest = max((build.layer(s, n, "lut") or 1 for n in names for s in STAGES), default=1)
+        tallest = max(
+            (build.layer(s, n, "lut") or 1 for n in names for s in (estimate, SYNTH)), default=1
+        )
         axis.set(yscale="log", ylabel="LUT", ylim=(floor, 2 * max(tallest, 5)))
         from matplotlib.ticker import FuncFormatter
 
@@ -226,7 +228,7 @@ def estimate_synthesis(plan: PlanReport) -> Figure | None:
         axis.tick_params(which="minor", length=0)
         layer_ticks(axis, names)
         room(axis, len(names))
-        legend(axis, ((ESTIMATE, MUTED), (SYNTH, SERIES[0])))
+        legend(axis, ((estimate, MUTED), (SYNTH, SERIES[0])))
         caption = (
             f"LUT of every layer of {plan.variant}: FINN's estimate beside synthesis (log scale)."
         )

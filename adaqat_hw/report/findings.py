@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from adaqat_hw.report.builds import cycles_per_frame, folding_note, same_pace
-from adaqat_hw.report.content import ESTIMATE, SYNTH, fits, over
+from adaqat_hw.report.content import fits, over
 from adaqat_hw.report.json_out import frames_per_second
-from adaqat_hw.report.model import FLOAT, PlanReport, RunReport
+from adaqat_hw.report.model import FLOAT, SYNTH, PlanReport, RunReport, estimate_of
 from adaqat_hw.report.text import count, number, percent, ratio, short, times
 
 
@@ -74,9 +74,10 @@ def _area(run: RunReport, main: PlanReport) -> str:
     if build is None or lut is None:
         return ""
     text = f"Yosys counts {count(lut)} LUT and {count(build.total(SYNTH, 'dsp'))} DSP ({SYNTH})"
-    guess = build.total(ESTIMATE, "lut")
+    estimate = estimate_of(build)
+    guess = build.total(estimate, "lut")
     if guess is not None:
-        text += f" where FINN estimates {count(guess)} LUT ({ESTIMATE})"
+        text += f" where FINN estimates {count(guess)} LUT ({estimate})"
     other = widest(run)
     less = ratio(other.build.total(SYNTH, "lut") if other and other.build else None, lut)
     if other is not None and less is not None:

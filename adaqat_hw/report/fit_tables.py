@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from adaqat_hw.cost import CostFit
-from adaqat_hw.report.fits import FIT_STAGE, FitReport
+from adaqat_hw.report.fits import FitReport
+from adaqat_hw.report.model import SYNTH
 from adaqat_hw.report.tables import Column, Table, figure, words
 from adaqat_hw.report.text import count, number, percent
 
@@ -13,7 +14,7 @@ FEATURES = {"bitops_per_cycle": "bit-ops / cycle", "threshold_bits": "threshold 
 def fits_table(report: FitReport) -> Table:
     """Every fit with its quality, or the reason why there is none."""
     columns = (
-        Column("what", FIT_STAGE, numeric=False),
+        Column("what", SYNTH, numeric=False),
         Column("fit", numeric=False),
         Column("n"),
         Column("R²"),
@@ -68,8 +69,8 @@ def points_table(report: FitReport) -> Table:
         Column("A bits"),
         Column("bit-ops / cycle"),
         Column("threshold bits / cycle"),
-        Column("LUT", FIT_STAGE),
-        Column("DSP", FIT_STAGE),
+        Column("LUT", SYNTH),
+        Column("DSP", SYNTH),
     )
     several = len({point.run for point in report.points}) > 1
     rows = tuple(

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 
 from adaqat_hw.cost import CostFit, FitOutcome, LayerFeatures, fit_cost, layer_features
 from adaqat_hw.errors import ConfigError
-from adaqat_hw.report.model import PlanReport, RunReport
-from adaqat_hw.schema import MvauImpl, Stage
+from adaqat_hw.report.model import SYNTH, PlanReport, RunReport
+from adaqat_hw.schema import MvauImpl
 
-FIT_STAGE: Stage = "yosys_synth"
 # (target, implementation, features): what is fitted, in the order of the report. LUTs of a
 # LUT-built MVAU and those around a DSP-built one are two populations: never one line.
 _WANTED: tuple[tuple[str, MvauImpl, tuple[str, ...]], ...] = (
@@ -86,7 +85,7 @@ def fit_runs(runs: Sequence[RunReport]) -> FitReport:
             if plan.build is None or plan.build.graph is None or plan.plan is None:
                 left_out.append(f"{name}: no hardware graph")
                 continue
-            if FIT_STAGE not in plan.build.resources:
+            if SYNTH not in plan.build.resources:
                 left_out.append(f"{name}: not synthesized")
                 continue
             if (other := _family_of(plan)) != family:
@@ -98,8 +97,8 @@ def fit_runs(runs: Sequence[RunReport]) -> FitReport:
                 left_out.append(f"{name}: {exc}")
                 continue
             for row in rows:
-                lut = plan.build.layer(FIT_STAGE, row.layer, "lut")
-                dsp = plan.build.layer(FIT_STAGE, row.layer, "dsp")
+                lut = plan.build.layer(SYNTH, row.layer, "lut")
+                dsp = plan.build.layer(SYNTH, row.layer, "dsp")
                 points.append(Point(run.name, plan.plan.network, plan.variant, row, lut, dsp))
     present = {point.features.impl for point in points}
     fits = [_fit(points, *wanted) for wanted in _WANTED if wanted[1] in present]
@@ -110,7 +109,7 @@ def _family(runs: Sequence[RunReport]) -> str | None:
     """Return the family that most plans are synthesized for; their LUTs alone compare."""
     built = [plan for run in runs for plan in run.quantized if plan.build is not None]
     counts = Counter(
-        _family_of(plan) for plan in built if plan.build and FIT_STAGE in plan.build.resources
+        _family_of(plan) for plan in built if plan.build and SYNTH in plan.build.resources
     )
     return counts.most_common(1)[0][0] if counts else None
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from adaqat_hw.report.records import read_if_there
 from adaqat_hw.report.tables import Cell, Column, Table, words
+from adaqat_hw.run import BuildFolder
 from adaqat_hw.schema.folding import FoldingRecord
 
 _NAMES = ("lut", "ff", "dsp", "bram_18k")
@@ -19,7 +20,7 @@ def read_folding(folder: Path) -> FoldingRecord | None:
     Raises:
         ReportError: the record is damaged.
     """
-    return read_if_there(FoldingRecord, folder / "folding.json")
+    return read_if_there(FoldingRecord, BuildFolder(folder).folding)
 
 
 def folding_json(folder: Path) -> dict[str, Any] | None:

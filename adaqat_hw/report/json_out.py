@@ -9,7 +9,7 @@ from typing import Any
 from adaqat_hw.report.builds import cycles_at, describe, folding_note
 from adaqat_hw.report.content import SHOWN, fits, over, used
 from adaqat_hw.report.fits import FitReport, fit_runs, verdict
-from adaqat_hw.report.model import FLOAT, STAGES, BuildReport, PlanReport, RunReport
+from adaqat_hw.report.model import FLOAT, SYNTH, BuildReport, PlanReport, RunReport, stages_of
 from adaqat_hw.report.overview import runs_pace_warning
 from adaqat_hw.schema import Stage
 
@@ -53,9 +53,7 @@ def run_json(run: RunReport) -> dict[str, Any]:
         "fifo": fifo_json(main.build if main else None),
         "plans": [_plan_json(plan) for plan in run.plans],
         "resources": [
-            resources_json(plan, stage)
-            for plan in run.quantized
-            for stage in dict.fromkeys((*STAGES, *(plan.build.resources if plan.build else ())))
+            resources_json(plan, stage) for plan in run.quantized for stage in stages_of(plan.build)
         ],
         "board": board.model_dump(mode="json") if board else None,
         "fits_board": fits(main) if main else None,
@@ -286,7 +284,7 @@ def fit_json(reports: Sequence[RunReport], fitted: FitReport | None = None) -> d
     made = fitted or fit_runs(reports)
     body: dict[str, Any] = finite(
         {
-            "stage": "yosys_synth",
+            "stage": SYNTH,
             "points": [
                 {
                     "run": p.run,

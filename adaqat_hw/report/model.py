@@ -8,6 +8,7 @@ from pathlib import Path
 from adaqat_hw.cost import BitOps, WeightCompression
 from adaqat_hw.report.history import History, WidthPath
 from adaqat_hw.schema import (
+    ESTIMATES,
     BitstreamResult,
     BitWidthPlan,
     Board,
@@ -27,8 +28,7 @@ from adaqat_hw.schema import (
     VivadoResult,
 )
 
-# The stages that a report always has a row for, in the order of the road.
-STAGES: tuple[Stage, ...] = ("finn_estimate", "yosys_synth")
+SYNTH: Stage = "yosys_synth"
 FLOAT, LEARNED = "float", "learned"
 
 
@@ -51,12 +51,12 @@ class BuildReport:
 
     @property
     def complete(self) -> bool:
-        """Whether FINN succeeded and, for goal ``rtl``, RTL was simulated and synthesized."""
+        """Whether it was compiled and, for goal ``rtl``, RTL was simulated and synthesized."""
         if self.result is None or self.result.status != "ok" or self.request is None:
             return False
         if self.request.goal == "estimate":
-            return "finn_estimate" in self.resources
-        return self.simulation is not None and "yosys_synth" in self.resources
+            return estimate_of(self) in self.resources
+        return self.simulation is not None and SYNTH in self.resources
 
     @property
     def estimate_only(self) -> bool:
@@ -85,6 +85,17 @@ class BuildReport:
         passes = self.simulation.passes if self.simulation else ()
         free = [p for p in passes if not p.stalls]
         return next((p for p in free if p.kind == "real"), free[0] if free else None)
+
+
+def estimate_of(build: BuildReport | None) -> Stage:
+    """Return the stage of the estimate that the build's backend made."""
+    known = build.resources if build else {}
+    return next((stage for stage in ESTIMATES if stage in known), ESTIMATES[0])
+
+
+def stages_of(build: BuildReport | None) -> tuple[Stage, ...]:
+    """Return the stages that a report has a row for: estimate and Yosys always, then others."""
+    return tuple(dict.fromkeys((estimate_of(build), SYNTH, *(build.resources if build else ()))))
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from adaqat_hw.report.builds import pace_warning
-from adaqat_hw.report.content import SYNTH, fit_cell, plan_label
-from adaqat_hw.report.model import FLOAT, RunReport
+from adaqat_hw.report.content import fit_cell, plan_label
+from adaqat_hw.report.model import FLOAT, SYNTH, RunReport
 from adaqat_hw.report.tables import Column, Table, figure, words
 from adaqat_hw.report.text import count, percent, short, times
 

@@ -17,6 +17,7 @@ from adaqat_hw.report.json_out import to_json
 from adaqat_hw.report.markdown import to_markdown
 from adaqat_hw.report.model import RunReport
 from adaqat_hw.report.width_figures import gradients, integers, trajectories
+from adaqat_hw.run import ReportFolder
 from adaqat_hw.schema import write_atomic
 
 _KEYS = (
@@ -51,24 +52,25 @@ def write_report(runs: Sequence[Path], out_dir: Path) -> list[Path]:
     fitted = fit_runs(reports)
     figures = [_draw(run) for run in reports]
     shared = _shared(reports, fitted)
+    folder = ReportFolder(out_dir)
     files = {
-        "report.html": page(reports, fitted, figures, shared),
-        "report.json": json.dumps(to_json(reports), indent=1, allow_nan=False) + "\n",
-        "report.md": to_markdown(reports, fitted),
+        folder.page: page(reports, fitted, figures, shared),
+        folder.json: json.dumps(to_json(reports), indent=1, allow_nan=False) + "\n",
+        folder.markdown: to_markdown(reports, fitted),
     }
     for i, drawn in enumerate(figures):
         prefix = f"{i + 1}-" if len(reports) > 1 else ""
-        files |= {f"figures/{prefix}{key}.svg": figure.svg for key, figure in drawn.items()}
-    files |= {f"figures/{key}.svg": figure.svg for key, figure in shared.items()}
-    paths = []
-    for name, text in files.items():
-        write_atomic(out_dir / name, text)
-        paths.append(out_dir / name)
+        files |= {
+            folder.figures / f"{prefix}{key}.svg": figure.svg for key, figure in drawn.items()
+        }
+    files |= {folder.figures / f"{key}.svg": figure.svg for key, figure in shared.items()}
+    for path, text in files.items():
+        write_atomic(path, text)
     for key in _KEYS:
-        for old in (out_dir / "figures").glob(f"*{key}.svg"):
-            if old not in paths and old.stem.lstrip("0123456789-") == key:
+        for old in folder.figures.glob(f"*{key}.svg"):
+            if old not in files and old.stem.lstrip("0123456789-") == key:
                 old.unlink()
-    return paths
+    return list(files)
 
 
 def _draw(run: RunReport) -> Figures:

@@ -32,9 +32,9 @@ from adaqat_hw.rtl.node_rtl import NodeRtl, header, instance, node_rtl, stream_p
 from adaqat_hw.rtl.sources import SourceIndex
 from adaqat_hw.rtl.streams import check_streams, outer_streams
 from adaqat_hw.rtl.verilog_names import Names, comment, require_file_name, require_identifier
+from adaqat_hw.run import BuildFolder
 from adaqat_hw.schema import HardwareGraph, HardwareNode, Stream
 
-_FOLDER = "rtl"
 _SOURCES = (".v", ".sv")
 _DATA = (".dat", ".hex", ".mem")
 _ENDS = ("TDATA", "TVALID", "TREADY")
@@ -130,7 +130,7 @@ def stitch(
         title = f"Layer {comment(layer)} alone, for synthesis out of context."
         texts[f"{module}.sv"] = _netlist(module, title, members, rtl, inputs, outputs)
 
-    folder = build_dir / _FOLDER
+    folder = BuildFolder(build_dir).rtl
     chooser = _Chooser(index, rtl, folder, set(own))
     units = {
         node.name: chooser.unit(rtl[node.name].module, [node], wrapper=False)
@@ -292,7 +292,7 @@ def _write(
     whole: RtlUnit,
 ) -> None:
     """Write everything under a temporary name, then put it in the place of ``folder``."""
-    temporary = Path(tempfile.mkdtemp(prefix=f".{_FOLDER}-", dir=folder.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         temporary.chmod(0o755)
         for part in ("finn", "adaqat", "data"):
@@ -310,8 +310,8 @@ def _write(
         listing = [path.relative_to(folder).as_posix() for path in whole.sources]
         (temporary / "files.f").write_text("\n".join(listing) + "\n", encoding="utf-8")
         if folder.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{_FOLDER}-old-", dir=folder.parent))
-            folder.rename(old / _FOLDER)
+            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
+            folder.rename(old / folder.name)
             temporary.rename(folder)
             shutil.rmtree(old, ignore_errors=True)
         else:

@@ -62,6 +62,7 @@ from adaqat_hw.schema.hardware import (
 from adaqat_hw.schema.network import LayerKind, LayerSpec, NetworkSpec
 from adaqat_hw.schema.plan import BitWidthPlan, JoinBits, LayerBits, parse_bits
 from adaqat_hw.schema.resources import (
+    ESTIMATES,
     RESOURCE_NAMES,
     LayerResources,
     ResourceReport,
@@ -80,6 +81,7 @@ from adaqat_hw.schema.training import BudgetResult, TrainResult
 
 __all__ = [
     "DEFAULT_FILL",
+    "ESTIMATES",
     "GOLDEN_FRAMES",
     "RESOURCE_NAMES",
     "THROUGHPUT_KEYS",

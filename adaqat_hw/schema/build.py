@@ -15,6 +15,7 @@ Goal = Literal["estimate", "rtl", "ip", "ooc_synth", "bitfile"]
 # Goals that Vivado has a part in.
 VIVADO_GOALS: tuple[Goal, ...] = ("ip", "ooc_synth", "bitfile")
 Env = Literal["local", "docker"]
+DEFAULT_BACKEND = "finn-streams"
 
 
 class BuildRequest(Record):
@@ -23,7 +24,7 @@ class BuildRequest(Record):
     ``model`` is the absolute path of the QONNX file and is left out of the digest
     (``model_sha256`` is in). ``variant`` names the bit-width plan, ``qonnx`` for a file of other
     origin. ``layers`` are the names of the multiply-accumulate layers in graph order, where they
-    are known.
+    are known. ``backend`` names what compiles the network.
 
     What was asked: ``throughput``; ``impl`` for every MVAU, and ``impl_per_layer``, which
     overrides it by layer name. What was made of it: ``folding`` (PE and SIMD by hardware node
@@ -55,6 +56,7 @@ class BuildRequest(Record):
     golden: str | None = None
     golden_sha256: str | None = None
     flow_version: int = 1
+    backend: str = DEFAULT_BACKEND
 
     def digest(self) -> str:
         """Return the digest over everything but the paths and the note."""

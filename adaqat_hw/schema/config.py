@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from adaqat_hw.errors import ConfigError
 from adaqat_hw.schema._base import Record, first_fault
 from adaqat_hw.schema.adaqat import AdaqatConfig, refuse_moved_keys
-from adaqat_hw.schema.build import Env, Goal
+from adaqat_hw.schema.build import DEFAULT_BACKEND, Env, Goal
 from adaqat_hw.schema.hardware import ImplChoice
 from adaqat_hw.schema.plan import parse_bits
 from adaqat_hw.schema.throughput import DEFAULT_FILL, ThroughputRequest
@@ -138,13 +138,14 @@ class BuildConfig(Record):
     ``frames`` real test frames are simulated without stalls, ``stall_frames`` of each
     kind with each stall pattern. ``size_fifos`` finds FIFO depths by simulation; without it
     all are ``fifo_depth`` deep. ``synthesize_whole`` synthesizes the whole design as one beside
-    its layers; None does where that is a matter of minutes.
+    its layers; None does where that is a matter of minutes. ``backend`` compiles the network.
     """
 
     board: str
     clock_ns: float | None = Field(default=None, gt=0)
     goal: Goal = "rtl"
     env: Env = "local"
+    backend: str = DEFAULT_BACKEND
     fps: int | None = Field(default=None, gt=0)
     fit: bool = False
     fill: float | None = Field(default=None, gt=0, le=1)

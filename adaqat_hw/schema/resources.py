@@ -10,6 +10,8 @@ from adaqat_hw.schema._base import Record
 Stage = Literal[
     "analytic", "finn_estimate", "yosys_synth", "nextpnr_pnr", "vivado_synth", "vivado_impl"
 ]
+# What a backend's own estimate may be: one for each backend that makes one.
+ESTIMATES: tuple[Stage, ...] = ("finn_estimate",)
 
 
 class Resources(Record):

@@ -14,6 +14,7 @@ from torch import nn
 
 from adaqat_hw import data
 from adaqat_hw.errors import ConfigError, StageFailed
+from adaqat_hw.run import TrainFolder
 from adaqat_hw.schema import RunConfig, TrainResult
 from adaqat_hw.train.accuracy import Accuracy, accuracy
 from adaqat_hw.train.checkpoint import save
@@ -116,12 +117,11 @@ class _Training:
     ) -> None:
         self._config = config
         self._variant = variant
-        self._folder = folder
+        self._folder = TrainFolder(folder)
         self._world = world
         self._progress = progress or (lambda event: None)
         self._digest = digest
         self._started = time.monotonic()
-        self._last = folder / "last.pt"
         self._log: Trajectory | None = None
         self._tensorboard: TensorboardWriter | None = None
 
@@ -134,7 +134,7 @@ class _Training:
     ) -> _Training:
         """Make the network and, on resume, load its state."""
         config, world = self._config, self._world
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder.path.mkdir(parents=True, exist_ok=True)
         resumes = self._resumes()
         self._data = source.to(world.device)
         taught = self._teacher(teacher)
@@ -142,8 +142,8 @@ class _Training:
             config, self._variant, self._data, None if resumes else init, world, own
         )
         if resumes:
-            restore(self._session, config, self._last, self._digest)
-            _LOGGER.info("resuming %s after epoch %d", self._folder, self._session.epoch)
+            restore(self._session, config, self._folder.resume, self._digest)
+            _LOGGER.info("resuming %s after epoch %d", self._folder.path, self._session.epoch)
         self._earlier = self._session.seconds
         stage = f"train/{self._variant.name}"
         self._stepper = Stepper(self._session, config, stage, self._data, taught)
@@ -156,9 +156,9 @@ class _Training:
         A finished training of another configuration may be replaced; an unfinished one is refused
         by ``restore``.
         """
-        if not self._last.exists():
+        if not self._folder.resume.exists():
             return False
-        result = self._folder / "result.json"
+        result = self._folder.result
         try:
             return TrainResult.read(result).config_digest == self._digest
         except ConfigError:  # none there, or of another release: ``restore`` judges
@@ -180,8 +180,8 @@ class _Training:
         session, folder = self._session, self._folder
         with ExitStack() as stack:
             if self._world.leads:
-                (folder / "result.json").unlink(missing_ok=True)
-                session.spec.write(folder / "spec.json")
+                folder.result.unlink(missing_ok=True)
+                session.spec.write(folder.spec)
                 self._open_logs(stack)
             while session.epoch < session.schedule.epochs:
                 self._epoch()
@@ -198,13 +198,13 @@ class _Training:
                 seconds=self._seconds(),
             )
         self._world.wait()
-        return TrainResult.read(folder / "result.json")
+        return TrainResult.read(folder.result)
 
     def _open_logs(self, stack: ExitStack) -> None:
         session, folder = self._session, self._folder
-        self._log = stack.enter_context(Trajectory(folder / "log.jsonl", keep=session.log_lines))
+        self._log = stack.enter_context(Trajectory(folder.log, keep=session.log_lines))
         if self._config.train.tensorboard:
-            self._tensorboard = TensorboardWriter(folder / "tensorboard", session.step)
+            self._tensorboard = TensorboardWriter(folder.tensorboard, session.step)
             stack.callback(self._tensorboard.close)
 
     def _epoch(self) -> None:
@@ -246,7 +246,7 @@ class _Training:
         session.seconds = self._seconds()
         state = session.state(self._digest)
         if self._world.leads:
-            save(self._last, state)
+            save(self._folder.resume, state)
 
     def _check_alike(self) -> None:
         """Refuse to go on where processes that share a network have other widths."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from adaqat_hw import __version__
+from adaqat_hw.run import TrainFolder
 from adaqat_hw.schema import BitWidthPlan, RunConfig, TrainResult
 from adaqat_hw.tools import package_versions
 from adaqat_hw.train.accuracy import Accuracy
@@ -26,7 +26,7 @@ def write_result(
     session: Session,
     config: RunConfig,
     variant: Variant,
-    folder: Path,
+    folder: TrainFolder,
     *,
     digest: str,
     dataset: str,
@@ -34,10 +34,10 @@ def write_result(
     seconds: float,
 ) -> TrainResult:
     """Write ``checkpoint.pt``, ``plan.json`` (not in full precision) and ``result.json``."""
-    save(folder / "checkpoint.pt", dict(session.net.state_dict()))
+    save(folder.checkpoint, dict(session.net.state_dict()))
     plan = _plan(session, variant)
     if plan is not None:
-        plan.write(folder / "plan.json")
+        plan.write(folder.plan)
     result = TrainResult(
         network=session.spec.name,
         dataset=dataset,
@@ -49,10 +49,10 @@ def write_result(
         accuracy=final.after.top1,
         accuracy_before_recalibration=final.before.top1 if final.before else None,
         test_samples=final.after.samples,
-        plan="plan.json" if plan is not None else None,
+        plan=folder.plan.name if plan is not None else None,
         plan_digest=plan.digest() if plan is not None else None,
-        checkpoint="checkpoint.pt",
-        log="log.jsonl",
+        checkpoint=folder.checkpoint.name,
+        log=folder.log.name,
         frozen_at=_frozen_at(session),
         seconds=seconds,
         tool_versions={**package_versions("torch", "brevitas", "numpy"), "adaqat-hw": __version__},
@@ -61,7 +61,7 @@ def write_result(
         device=session.world.device.type,
         processes=session.world.size,
     )
-    result.write(folder / "result.json")
+    result.write(folder.result)
     return result
 
 

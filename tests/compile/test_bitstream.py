@@ -17,12 +17,14 @@ from adaqat_hw.compile.bitstream import (
     makes_bitstream,
     wants_bitstream,
 )
+from adaqat_hw.compile.design import Design
 from adaqat_hw.compile.request import request_from_file
 from adaqat_hw.errors import ConfigError, StageFailed, ToolNotFound
 from adaqat_hw.report import build_summary
 from adaqat_hw.rtl import nextpnr
 from adaqat_hw.rtl.integer_model import IntegerModel
 from adaqat_hw.rtl.nextpnr_report import parse_report
+from adaqat_hw.run import BuildFolder
 from adaqat_hw.schema import (
     BitstreamResult,
     BuildConfig,
@@ -91,6 +93,10 @@ def write_build(folder: Path, clock_ns: float = 40.0) -> HardwareGraph:
         tool_versions={}, sources_digest="0",
     ).write(folder / "simulation.json")  # fmt: skip
     return graph
+
+
+def read(folder: Path) -> Design:
+    return Design.read(BuildFolder(folder))
 
 
 ROUTED = {
@@ -168,7 +174,7 @@ def test_finn_gets_a_part_that_it_knows_and_no_dsp_of_its_own(tmp_path):
 def test_records_and_what_is_said(folder, routed):
     write_build(folder)
     notes = []
-    text, files = bitstream_design(folder, BOARD, "learned", notes.append)
+    text, files = bitstream_design(read(folder), BOARD, "learned", notes.append)
     assert text == (
         "accelerator.bit: 700 LUT4, 300 FF, 0 MULT18X18D, 0 DP16KD; 80.0 MHz, meets the 25.0 MHz "
         "of its clock; 5,000,000 frames/s at 80.0 MHz"
@@ -193,7 +199,7 @@ def test_records_and_what_is_said(folder, routed):
 
 def test_the_report_shows_clock_and_throughput(folder, routed):
     write_build(folder)
-    bitstream_design(folder, BOARD, "learned", lambda text: None)
+    bitstream_design(read(folder), BOARD, "learned", lambda text: None)
     body = build_summary(folder)
     assert body["throughput"]["fmax_mhz"] == 80.0
     assert body["throughput"]["fps_at_fmax"] == pytest.approx(5e6)
@@ -204,7 +210,7 @@ def test_the_report_shows_clock_and_throughput(folder, routed):
 
 def test_missed_timing_is_a_result(folder, routed):
     write_build(folder, clock_ns=10.0)
-    text, _ = bitstream_design(folder, BOARD, "learned", lambda text: None)
+    text, _ = bitstream_design(read(folder), BOARD, "learned", lambda text: None)
     assert "80.0 MHz, MISSES the 100.0 MHz of its clock" in text
     assert BitstreamResult.read(folder / "bitstream.json").timing_met is False
 
@@ -251,7 +257,7 @@ def test_a_4x4_mlp_to_a_bitstream(folder, monkeypatch, tmp_path):
     monkeypatch.setenv("ADAQAT_CACHE", str(tmp_path / "cache"))
     write_build(folder)
     notes = []
-    text, _ = bitstream_design(folder, BOARD, "learned", notes.append)
+    text, _ = bitstream_design(read(folder), BOARD, "learned", notes.append)
     assert "2 frames over the serial line, pin to pin" in notes
     assert "nextpnr: routing" in notes
     made = BitstreamResult.read(folder / "bitstream.json")
@@ -265,7 +271,7 @@ def test_a_4x4_mlp_to_a_bitstream(folder, monkeypatch, tmp_path):
     # Started again after a kill: everything is found, the bits are the same.
     (folder / "accelerator.bit").unlink()
     notes.clear()
-    bitstream_design(folder, BOARD, "learned", notes.append)
+    bitstream_design(read(folder), BOARD, "learned", notes.append)
     assert notes[-3:] == [
         "synthesizing with Yosys: cached",
         "placing and routing with nextpnr: cached",
@@ -277,5 +283,5 @@ def test_a_4x4_mlp_to_a_bitstream(folder, monkeypatch, tmp_path):
     arrays["outputs"][1] += 1
     np.savez(folder / "golden.npz", **arrays)
     with pytest.raises(StageFailed, match="frame 1 over the serial line differs"):
-        bitstream_design(folder, BOARD, "learned", notes.append)
+        bitstream_design(read(folder), BOARD, "learned", notes.append)
     shutil.rmtree(folder / "sim")

@@ -14,7 +14,7 @@ import pytest
 
 from adaqat_hw import boards, families
 from adaqat_hw.compile.docker_env import IMAGE, Docker, _mount, container_name
-from adaqat_hw.compile.flow import run_flow
+from adaqat_hw.compile.finn_flow import run_flow
 from adaqat_hw.compile.tool_checks import require_goal
 from adaqat_hw.compile.vivado import require_vivado
 from adaqat_hw.errors import ConfigError, StageFailed, ToolNotFound

@@ -1,4 +1,4 @@
-"""FIFO stage: depths by simulation into fifos.json, and from there into the design."""
+"""FIFO sizing: depths by simulation into fifos.json, and from there into the design."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from adaqat_hw import tools
-from adaqat_hw.compile.fifo_depths import sized_graph
+from adaqat_hw.compile.design import Design
 from adaqat_hw.compile.fifos import size_design
 from adaqat_hw.compile.simulate import simulate_design
 from adaqat_hw.errors import ConfigError, StageFailed, ToolNotFound
 from adaqat_hw.report import build_summary
 from adaqat_hw.rtl.fifo_graph import fifo_nodes
 from adaqat_hw.rtl.integer_model import IntegerModel
+from adaqat_hw.run import BuildFolder
 from adaqat_hw.schema import (
     FifoDepth,
     FifoSizing,
@@ -84,6 +85,10 @@ def folder(graph: HardwareGraph, tmp_path: Path) -> Path:
     return tmp_path
 
 
+def read(folder: Path) -> Design:
+    return Design.read(BuildFolder(folder))
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _tools() -> None:
     try:
@@ -97,10 +102,10 @@ def _tools() -> None:
 def test_depths_are_found_used_and_reported(folder: Path) -> None:
     before = (folder / "hardware.json").read_bytes()
     with pytest.raises(StageFailed, match=r"deadlock: .*'bypass_queued' into 'add' is full"):
-        size_design(folder, 2, lambda text: None)
+        size_design(read(folder), 2, lambda text: None)
     assert not (folder / "fifos.json").exists()
 
-    text, files = size_design(folder, None, lambda text: None)
+    text, files = size_design(read(folder), None, lambda text: None)
     assert files == ["fifos.json"]
     assert (folder / "hardware.json").read_bytes() == before
     record = FifoSizing.read(folder / "fifos.json")
@@ -114,9 +119,9 @@ def test_depths_are_found_used_and_reported(folder: Path) -> None:
     assert "3 FIFOs" in text
 
     # The design that is simulated has these depths, and takes the cycles that sizing measured.
-    own = sized_graph(folder)
+    own = read(folder).sized()
     assert {n.name: n.attributes["depth"] for n in fifo_nodes(own)} == record.depths()
-    simulate_design(folder, 8, 4, lambda text: None)
+    simulate_design(read(folder), 8, 4, lambda text: None)
     result = SimulationResult.read(folder / "simulation.json")
     assert result.mismatches == 0
     assert result.passes[0].cycles_per_frame == pytest.approx(record.initiation_interval, rel=0.02)
@@ -130,15 +135,15 @@ def test_depths_are_found_used_and_reported(folder: Path) -> None:
 
 @pytest.mark.rtl
 def test_a_fixed_depth_is_measured(folder: Path) -> None:
-    size_design(folder, 20, lambda text: None)
+    size_design(read(folder), 20, lambda text: None)
     record = FifoSizing.read(folder / "fifos.json")
     assert (record.method, record.trials, record.depth_total) == ("fixed", 1, 60)
 
 
-def test_without_a_record_the_graph_stays_as_finn_made_it(
+def test_without_a_record_the_graph_stays_as_it_was_made(
     folder: Path, graph: HardwareGraph
 ) -> None:
-    assert sized_graph(folder) == graph
+    assert read(folder).sized() == graph
     assert build_summary(folder)["fifo"] is None
 
 
@@ -150,4 +155,4 @@ def test_depths_of_another_graph_are_refused(folder: Path) -> None:
         sources_digest="",
     ).write(folder / "fifos.json")  # fmt: skip
     with pytest.raises(ConfigError, match="are of graph 'other', not of"):
-        sized_graph(folder)
+        read(folder).sized()

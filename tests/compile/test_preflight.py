@@ -10,7 +10,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from adaqat_hw.compile.preflight import Problem, find_problems, require_buildable
+from adaqat_hw.compile.backend import BACKENDS, require_buildable
+from adaqat_hw.compile.preflight import Problem, find_problems
 from adaqat_hw.errors import ConfigError, UnsupportedNetwork
 
 
@@ -68,7 +69,7 @@ def test_a_good_network_has_no_problems(tmp_path):
     path = tmp_path / "net.onnx"
     onnx.save(network(), path)
     assert find_problems(network()) == []
-    require_buildable(path)
+    require_buildable(BACKENDS["finn-streams"], path)
 
 
 @pytest.mark.parametrize(
@@ -405,7 +406,7 @@ def test_all_problems_come_in_one_error(tmp_path):
     path = tmp_path / "net.onnx"
     onnx.save(network(act_bits=9, change=clash), path)
     with pytest.raises(UnsupportedNetwork) as caught:
-        require_buildable(path)
+        require_buildable(BACKENDS["finn-streams"], path)
     text = str(caught.value)
     assert text.startswith(f"{str(path)!r} cannot be built as hardware, 3 problems:\n")
     assert "Quant 'input_quant'" in text
@@ -416,7 +417,7 @@ def test_all_problems_come_in_one_error(tmp_path):
 def test_a_file_that_is_no_model_is_bad_input(tmp_path):
     path = tmp_path / "net.onnx"
     with pytest.raises(ConfigError, match="does not exist"):
-        require_buildable(path)
+        require_buildable(BACKENDS["finn-streams"], path)
     path.write_bytes(b"\x00\xff garbage")
     with pytest.raises(ConfigError, match="no ONNX model"):
-        require_buildable(path)
+        require_buildable(BACKENDS["finn-streams"], path)

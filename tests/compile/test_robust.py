@@ -18,14 +18,14 @@ from adaqat_hw.errors import ConfigError
 from adaqat_hw.run import stage_lock
 from adaqat_hw.tools.leftover import MARK, end_leftover
 
-# A build of two stages; the fake FINN writes half a file, waits where it is told to, goes on.
+# A build of two tasks; the fake FINN writes half a file, waits where it is told to, goes on.
 BUILD = """
 import sys
 from pathlib import Path
 from adaqat_hw import families
-from adaqat_hw.compile.flow import run_flow
-from adaqat_hw.compile.stage import BuildStage
-from adaqat_hw.run import stage_lock
+from adaqat_hw.compile.finn_flow import run_flow
+from adaqat_hw.compile.tasks import BuildTask
+from adaqat_hw.run import BuildFolder, stage_lock
 from adaqat_hw.schema import BuildRequest, write_atomic
 folder = Path(sys.argv[1])
 request = BuildRequest(model="/nowhere/net.onnx", model_sha256="0" * 64, network="net", board="b",
@@ -41,8 +41,8 @@ def after(note):
 
 with stage_lock(folder):
     for name, action in (("compile", compile_), ("after", after)):
-        stage = BuildStage(name, folder, {"a": 1}, action)
-        print(name, "up to date" if stage.is_done() else stage.run(print), flush=True)
+        task = BuildTask(name, BuildFolder(folder), {"a": 1}, action)
+        print(name, "up to date" if task.is_done() else task.run(print), flush=True)
 """
 FINN = """\
 #!{python}

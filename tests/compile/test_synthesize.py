@@ -1,4 +1,4 @@
-"""What the synthesis stage synthesizes, and what its total then is."""
+"""What the synthesis of a build synthesizes, and what its total then is."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from adaqat_hw import boards
-from adaqat_hw.compile import synthesize as stage
+from adaqat_hw.compile import synthesize
+from adaqat_hw.compile.design import Design
 from adaqat_hw.rtl.stitch import RtlUnit, StitchedDesign
 from adaqat_hw.rtl.synthesize import SynthesisResult
+from adaqat_hw.run import BuildFolder
 from adaqat_hw.schema import HardwareGraph, ResourceReport, Resources
 
 GRAPH = Path(__file__).parent / "folding" / "cnn-unfolded.json"
@@ -18,7 +20,7 @@ LAYER_LUTS = 300
 
 @pytest.fixture
 def build(tmp_path, monkeypatch):
-    """Return a function that runs the stage on fakes, with so many nodes and LUTs per layer."""
+    """Return a function that synthesizes on fakes, with so many nodes and LUTs per layer."""
     graph = HardwareGraph.read(GRAPH)
     layers = list(dict.fromkeys(node.layer for node in graph.nodes if node.layer))
     calls = []
@@ -35,14 +37,13 @@ def build(tmp_path, monkeypatch):
 
         def synthesize_many(jobs, progress):
             calls.append([job.name for job in jobs])
-            return {job.name: result(7000 if job.name == stage.WHOLE else lut) for job in jobs}
+            return {job.name: result(7000 if job.name == synthesize.WHOLE else lut) for job in jobs}
 
-        monkeypatch.setattr(stage, "sized_graph", lambda folder: shown)
-        monkeypatch.setattr(stage, "load_arrays", lambda path: {})
-        monkeypatch.setattr(stage, "stitch", lambda *args, **kwargs: design)
-        monkeypatch.setattr(stage, "synthesize_many", synthesize_many)
+        monkeypatch.setattr(Design, "stitch", lambda self, graph: design)
+        monkeypatch.setattr(synthesize, "synthesize_many", synthesize_many)
         board = boards.load("pynq-z2")
-        text, _ = stage.synthesize_design(tmp_path, board, "w4a4", lambda note: None, whole)
+        compiled = Design(BuildFolder(tmp_path), shown)
+        text, _ = synthesize.synthesize_design(compiled, board, "w4a4", lambda note: None, whole)
         return ResourceReport.read(tmp_path / "resources-yosys_synth.json"), text, list(calls)
 
     run.layers = layers
@@ -58,32 +59,34 @@ def result(lut):
 
 def test_a_small_design_is_synthesized_beside_its_layers(build):
     report, text, calls = build()
-    assert calls == [[stage.WHOLE, *build.layers]]
+    assert calls == [[synthesize.WHOLE, *build.layers]]
     assert (report.total.lut, report.total_is_sum) == (7000, False)
     assert report.layer_sum.lut == LAYER_LUTS * len(build.layers)
     assert "whole design 7000 LUT" in text
 
 
 def test_a_large_design_is_the_sum_of_its_layers(build):
-    report, text, calls = build(nodes=stage.FEW_NODES + 1, lut=stage.FEW_LUTS, loose=("fork",))
+    report, text, calls = build(
+        nodes=synthesize.FEW_NODES + 1, lut=synthesize.FEW_LUTS, loose=("fork",)
+    )
     assert calls == [[*build.layers, "fork"]]
     assert report.total_is_sum
-    assert report.total.lut == stage.FEW_LUTS * (len(build.layers) + 1)
-    assert report.layer_sum.lut == stage.FEW_LUTS * len(build.layers)
+    assert report.total.lut == synthesize.FEW_LUTS * (len(build.layers) + 1)
+    assert report.layer_sum.lut == synthesize.FEW_LUTS * len(build.layers)
     assert report.unmatched == ("fork",)
     assert "was not synthesized as one" in text
 
 
 def test_many_nodes_of_few_luts_are_synthesized_whole_afterwards(build):
-    report, _, calls = build(nodes=stage.FEW_NODES + 1)
-    assert calls == [build.layers, [stage.WHOLE]]
+    report, _, calls = build(nodes=synthesize.FEW_NODES + 1)
+    assert calls == [build.layers, [synthesize.WHOLE]]
     assert not report.total_is_sum
 
 
 @pytest.mark.parametrize("whole", [True, False])
 def test_whoever_says_it_gets_it(build, whole):
-    nodes = 10 if not whole else stage.FEW_NODES + 1
-    report, _, calls = build(nodes=nodes, lut=stage.FEW_LUTS, whole=whole)
-    assert (stage.WHOLE in calls[0]) == whole
+    nodes = 10 if not whole else synthesize.FEW_NODES + 1
+    report, _, calls = build(nodes=nodes, lut=synthesize.FEW_LUTS, whole=whole)
+    assert (synthesize.WHOLE in calls[0]) == whole
     assert len(calls) == 1
     assert report.total_is_sum != whole

@@ -12,7 +12,6 @@ import pytest
 
 from adaqat_hw.cli import command_build, main
 from adaqat_hw.compile import throughput
-from adaqat_hw.compile.fold import FOLDING_FILE
 from adaqat_hw.errors import NotMeasured
 from adaqat_hw.report import build_summary
 from adaqat_hw.run import RunDirectory
@@ -90,7 +89,7 @@ def test_a_build_is_folded_before_it_is_built(cli, fake_finn, tiny_qonnx):
     asked = {path: json.loads(path.read_text()) for path in Path("runs").rglob("asked.json")}
     assert sorted(asked.values(), key=str) == sorted([None, body["folding"]], key=str)
     folder = next(path.parent for path, folding in asked.items() if folding is not None)
-    assert FoldingRecord.read(folder / FOLDING_FILE).folding == body["folding"]
+    assert FoldingRecord.read(folder / "folding.json").folding == body["folding"]
     assert build_summary(folder)["folding"] == body
     request = request_in(Path("runs"), "estimate")
     assert request.throughput == ThroughputRequest(kind="fit", fill=0.06)
@@ -217,13 +216,13 @@ def run(tmp_path, tiny_qonnx, monkeypatch):
         name="mine", network=NetworkConfig(name="mlp"), data=DataConfig(name="digits"), build=build
     ).write(made.config)
     folder = made.export("learned")
-    folder.mkdir(parents=True)
+    folder.path.mkdir(parents=True)
     QonnxArtifact(
         file=str(tiny_qonnx), sha256=sha256_file(tiny_qonnx), network="tiny", plan_digest="0" * 12,
         input_shape=(16,), num_classes=4, input_quant=None, bits_in_graph=(), golden=None,
         golden_sha256=None, samples=0, max_abs_error=None, argmax_agreement=None,
         tool_versions={},
-    ).write(folder / "artifact.json")  # fmt: skip
+    ).write(folder.artifact)  # fmt: skip
     monkeypatch.setattr(command_build, "done_for", lambda folder: "done")
     monkeypatch.setattr(command_build, "ensure_export", lambda *rest: None)
     return made
@@ -265,7 +264,7 @@ def test_a_real_build_takes_the_predicted_cycles_and_its_luts_lie_within_the_err
     assert status == 0, err
     body = json.loads(out)
     record = body["folding"]
-    folder = next(path.parent for path in Path("runs").rglob(FOLDING_FILE))
+    folder = next(path.parent for path in Path("runs").rglob("folding.json"))
     graph = HardwareGraph.read(folder / "hardware.json")
     built = {n.name: n for n in graph.nodes}
     for row in record["nodes"]:

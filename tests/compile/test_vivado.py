@@ -12,6 +12,7 @@ import pytest
 
 from adaqat_hw import boards
 from adaqat_hw.compile import implement
+from adaqat_hw.compile.design import Design as CompiledDesign
 from adaqat_hw.compile.environment import Local
 from adaqat_hw.compile.tcl import Raw, command, listing, word
 from adaqat_hw.compile.tool_checks import require_goal
@@ -19,6 +20,7 @@ from adaqat_hw.compile.vivado_board import board_script
 from adaqat_hw.compile.vivado_scripts import Design, ip_script, ooc_script
 from adaqat_hw.errors import ConfigError, ReportError, StageFailed, ToolNotFound
 from adaqat_hw.rtl.stitch import StitchedDesign, instance_names
+from adaqat_hw.run import BuildFolder
 from adaqat_hw.schema import (
     VIVADO_GOALS,
     HardwareGraph,
@@ -80,7 +82,7 @@ def folder(tmp_path, monkeypatch):
     design = StitchedDesign(
         rtl, "accelerator", sources, {"w.dat": rtl / "w.dat"}, 8, 8, {}, {}, ("d",)
     )
-    monkeypatch.setattr(implement, "stitch", lambda *args, **kwargs: design)
+    monkeypatch.setattr(CompiledDesign, "stitch", lambda self, graph: design)
     return made
 
 
@@ -103,7 +105,8 @@ def vivado(tmp_path, monkeypatch):
 def run(folder, goal, board="pynq-z1"):
     notes = []
     chosen = boards.load(board)
-    told = implement.implement_design(folder, chosen, goal, "learned", Local(), notes.append)
+    compiled = CompiledDesign.read(BuildFolder(folder))
+    told = implement.implement_design(compiled, chosen, goal, "learned", Local(), notes.append)
     return *told, notes
 
 
@@ -306,7 +309,9 @@ def test_a_report_of_another_part_is_refused(folder, vivado, monkeypatch):
     path.write_text(path.read_text().replace("xc7z020clg400-1", "xc7a35tcpg236-1"))
     graph, board = make_graph(), boards.load("pynq-z1")
     with pytest.raises(ReportError, match="is of part 'xc7a35tcpg236-1', not of 'xc7z020clg400-1'"):
-        implement._finish(folder, graph, board, "ooc_synth", "v", "2022.2", ("impl",), [])
+        implement._finish(
+            BuildFolder(folder), graph, board, "ooc_synth", "v", "2022.2", ("impl",), []
+        )
 
 
 def test_a_node_that_vivado_dissolved_has_no_numbers(folder, vivado):
@@ -314,7 +319,9 @@ def test_a_node_that_vivado_dissolved_has_no_numbers(folder, vivado):
     path = folder / "vivado" / "impl_hierarchy.rpt"
     path.write_text("".join(x for x in path.open() if not x.startswith("|   b ")))
     board = boards.load("pynq-z1")
-    implement._finish(folder, make_graph(), board, "ooc_synth", "v", "2022.2", ("impl",), [])
+    implement._finish(
+        BuildFolder(folder), make_graph(), board, "ooc_synth", "v", "2022.2", ("impl",), []
+    )
     report = ResourceReport.read(folder / "resources-vivado_impl.json")
     assert report.layers[0].resources.lut is None
     assert report.layers[1].resources.lut is not None

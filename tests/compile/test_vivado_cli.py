@@ -86,7 +86,7 @@ def compiled(road):
     road.vivado(fail="silent")
     status, out, _ = road.build("ooc_synth")
     assert (status, failed(out)) == (1, 1)
-    assert (road.folder("ooc_synth") / "stage-synthesize.json").is_file()
+    assert (road.folder("ooc_synth") / "task-synthesize.json").is_file()
     return road
 
 
@@ -105,7 +105,7 @@ def sentence(err: str) -> str:
 
 
 def made_by_vivado(folder: Path) -> set[str]:
-    names = {"vivado.json", "deploy", "ip", "stage-vivado.json"}
+    names = {"vivado.json", "deploy", "ip", "task-vivado.json"}
     names |= {path.name for path in folder.glob("resources-vivado_*")}
     names |= {path.name for path in folder.glob(".*") if path.name != ".lock"}
     return {name for name in names if (folder / name).exists()}
@@ -222,7 +222,7 @@ def test_missed_timing_is_told_and_shown_and_a_second_run_succeeds(compiled):
     compiled.vivado()
     code, out, err = compiled.build("ooc_synth")
     assert (code, err) == (0, "")
-    assert made_by_vivado(folder) == RECORDS | {"stage-vivado.json"}
+    assert made_by_vivado(folder) == RECORDS | {"task-vivado.json"}
     check_summary(json.loads(out), "ooc_synth")
     compiled.run("report", str(run))
     page = (run / "report" / "report.html").read_text(encoding="utf-8")
@@ -235,7 +235,7 @@ def test_missed_timing_is_told_and_shown_and_a_second_run_succeeds(compiled):
     # But where something did change, old numbers do not stay beside the new failure.
     (folder / "vivado" / "impl_power.rpt").unlink()
     assert compiled.build("ooc_synth")[0] == 1
-    assert made_by_vivado(folder) == {"stage-vivado.json"}  # of files that are gone: not done
+    assert made_by_vivado(folder) == {"task-vivado.json"}  # of files that are gone: not done
 
 
 def check_summary(body, goal):

@@ -240,9 +240,7 @@ def trained_network(folder: Path, variant: str, config: RunConfig) -> nn.Module:
 
 def check(folder: Path, variant: str, config: RunConfig) -> None:
     result = TrainResult.read(folder / "result.json")
-    images = data.load(config.data, config.seed)
-    if isinstance(images, data.Dataset):  # streamed images have one shape
-        images = images.reshaped(nets.info(config.network).input_shape)
+    images = data.load(config.data, config.seed).reshaped(nets.info(config.network).input_shape)
     steps = images.train_size // config.train.batch_size
     assert (result.epochs, result.steps) == (1, steps)
     measured = accuracy(trained_network(folder, variant, config), images.test_batches(8))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from adaqat_hw import tools
-from adaqat_hw.compile.flow import run_flow
+from adaqat_hw.compile.finn_flow import run_flow
 from adaqat_hw.errors import StageFailed, UnsupportedNetwork
 from adaqat_hw.resources import flows_dir, package_root
 from adaqat_hw.rtl.integer_model import IntegerModel

@@ -135,7 +135,7 @@ class Maker:
         return plan_of(self.widths(variant), source)
 
     def train(self, variant: str, accuracy: float) -> Path:
-        folder = self.run.train(variant)
+        folder = self.run.train(variant).path
         plan = None if variant == "float" else self.plan(variant)
         if plan:
             plan.write(folder / "plan.json")
@@ -221,7 +221,7 @@ class Maker:
         }
 
     def export(self, variant: str) -> Path:
-        folder = self.run.export(variant)
+        folder = self.run.export(variant).path
         plan = self.plan(variant)
         QonnxArtifact(
             file="model.onnx",
@@ -246,7 +246,7 @@ class Maker:
 
     def request(self, variant: str, **changes) -> BuildRequest:
         fields = {
-            "model": str(self.run.export(variant) / "model.onnx"),
+            "model": str(self.run.export(variant).model),
             "model_sha256": self._sha(variant),
             "network": "demo-cnn",
             "variant": variant,
@@ -278,7 +278,7 @@ class Maker:
     ) -> Path:
         """Write a build that got as far as ``upto``: compile, simulate or synth."""
         request = self.request(variant, **changes)
-        folder = self.run.build(request)
+        folder = self.run.build(request).path
         request.write(folder / "request.json")
         BOARD.write(folder / "board.json")
         self.graph(variant).write(folder / "hardware.json")
@@ -303,7 +303,7 @@ class Maker:
 
     def refuse(self, variant: str) -> Path:
         request = self.request(variant)
-        folder = self.run.build(request)
+        folder = self.run.build(request).path
         request.write(folder / "request.json")
         BuildResult(
             request_digest=request.digest(),

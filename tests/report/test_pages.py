@@ -195,8 +195,8 @@ def test_incomplete_runs_render_everywhere(maker, tmp_path, state):
     if state == "unreported":
         maker.build("learned", unreported=("lut", "ff", "dsp", "bram_18k"))
     if state == "empty":
-        (maker.run.train("learned") / "log.jsonl").unlink()
-        (maker.run.train("learned") / "result.json").unlink()
+        maker.run.train("learned").log.unlink()
+        maker.run.train("learned").result.unlink()
     run = collect(maker.run.root)
     paths = write_report([maker.run.root], tmp_path / "out")
     read_page(page_of(paths))

@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import pytest
 
-from adaqat_hw.compile.compile import finn_estimate, layer_rows
-from adaqat_hw.compile.stage import BuildStage
+from adaqat_hw.compile.backend import BACKENDS
+from adaqat_hw.compile.compile import estimate_report
+from adaqat_hw.compile.design import Design, layer_rows
+from adaqat_hw.compile.tasks import BuildTask
 from adaqat_hw.errors import StageFailed
+from adaqat_hw.run import BuildFolder
 from adaqat_hw.schema import (
     HardwareGraph,
     HardwareNode,
@@ -15,11 +18,11 @@ from adaqat_hw.schema import (
 )
 
 
-def stage(folder, action, **inputs):
-    return BuildStage("work", folder, inputs, action)
+def task(folder, action, **inputs):
+    return BuildTask("work", BuildFolder(folder), inputs, action)
 
 
-def test_a_stage_runs_once_per_inputs(tmp_path):
+def test_a_task_runs_once_per_inputs(tmp_path):
     calls = []
 
     def action(note):
@@ -27,22 +30,22 @@ def test_a_stage_runs_once_per_inputs(tmp_path):
         (tmp_path / "out").write_text("x")
         return "done", ["out"]
 
-    first = stage(tmp_path, action, a=1)
+    first = task(tmp_path, action, a=1)
     assert not first.is_done()
     assert first.run(lambda text: None) == "done"
     assert first.is_done()
-    assert not stage(tmp_path, action, a=2).is_done()
+    assert not task(tmp_path, action, a=2).is_done()
     (tmp_path / "out").write_text("changed")
     assert not first.is_done()
     assert len(calls) == 1
 
 
-def test_a_failed_stage_is_not_done(tmp_path):
+def test_a_failed_task_is_not_done(tmp_path):
     def action(note):
         (tmp_path / "out").write_text("half")
         raise StageFailed("work", "no luck")
 
-    failing = stage(tmp_path, action)
+    failing = task(tmp_path, action)
     with pytest.raises(StageFailed, match="no luck"):
         failing.run(lambda text: None)
     assert not failing.is_done()
@@ -101,8 +104,9 @@ def test_rows_group_the_nodes_of_a_layer_and_list_the_rest(tmp_path):
 
 def test_the_estimate_never_turns_missing_into_zero(tmp_path):
     made = graph(node("a", "conv1", 10), node("b", "conv1", None), node("c", None, 2))
-    made.write(tmp_path / "hardware.json")
-    report = finn_estimate(made, tmp_path, "learned", "1.6.1")
+    design = Design(BuildFolder(tmp_path), made)
+    made.write(design.folder.hardware)
+    report = estimate_report(design, BACKENDS["finn-streams"], "learned", "1.6.1")
     assert report.total == Resources(lut=None, ff=None, dsp=0, bram_18k=None, uram=None)
     assert report.layers[0].resources.lut is None
     assert report.unmatched == ("c",)

@@ -10,16 +10,27 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from adaqat_hw.compile.environment import Environment, Local
+from adaqat_hw.compile.environment import Compiler, Environment, Local
 from adaqat_hw.errors import ConfigError, StageFailed, UnsupportedNetwork
+from adaqat_hw.run import BuildFolder
 from adaqat_hw.schema import BuildRequest, BuildResult, HardwareGraph
+from adaqat_hw.tools import finn_python
 from adaqat_hw.tools.leftover import end_leftover
 from adaqat_hw.tools.run_program import MEMORY_ADVICE, Ended, run_program
 
-RESULT_FILE, LOG_FILE = "result.json", "flow.log"
 _STATUS_OF_EXIT = {0: "ok", 1: "failed", 2: "refused"}
 _FAULT = re.compile(r"error|exception|failed|fatal|killed", re.IGNORECASE)
 _log = logging.getLogger(__name__)
+
+FINN = Compiler(
+    script="flows/finn_flow.py",
+    python=finn_python,
+    image_python="/opt/adaqat/finn/bin/python",
+    variables=lambda scratch: {
+        "FINN_SETTINGS": f"{scratch}/settings.yaml",
+        "FINN_BUILD_DIR": scratch,
+    },
+)
 
 
 def run_flow(
@@ -50,10 +61,11 @@ def run_flow(
     """
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
+    files = BuildFolder(folder)
     end_leftover(folder)
-    _remove_leftovers(folder)
-    command = (where or Local()).flow(request, folder)
-    log = folder / LOG_FILE
+    _remove_leftovers(files)
+    command = (where or Local()).compiler(FINN, request, files)
+    log = files.flow_log
 
     def listen(line: str) -> None:
         event = _event(line)
@@ -73,7 +85,7 @@ def run_flow(
     )
     if ended.expired:
         raise StageFailed("build", f"FINN did not end within {limit_s:g} seconds", log)
-    result = _read_result(folder, ended)
+    result = _read_result(files, ended)
     if result.request_digest not in ("", request.digest()):
         raise StageFailed(
             "build",
@@ -86,14 +98,14 @@ def run_flow(
     if result.status == "failed":
         reason = (result.message or _last_fault(log) or "no reason was given").rstrip(".")
         raise StageFailed(f"build/{result.failed_step}", reason, log)
-    return result, _read_graph(result, folder)
+    return result, _read_graph(result, files)
 
 
-def _remove_leftovers(folder: Path) -> None:
-    for name in (RESULT_FILE, "hardware.json", "params.npz", "golden.npz"):
-        (folder / name).unlink(missing_ok=True)
-    for name in ("hdl", "reports", "finn"):
-        shutil.rmtree(folder / name, ignore_errors=True)
+def _remove_leftovers(files: BuildFolder) -> None:
+    for path in (files.result, files.hardware, files.parameters, files.golden):
+        path.unlink(missing_ok=True)
+    for path in (files.hdl, files.reports, files.scratch):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _event(line: str) -> dict[str, Any] | None:
@@ -109,11 +121,11 @@ def _event(line: str) -> dict[str, Any] | None:
     return event
 
 
-def _read_result(folder: Path, ended: Ended) -> BuildResult:
-    log = folder / LOG_FILE
+def _read_result(files: BuildFolder, ended: Ended) -> BuildResult:
+    log = files.flow_log
     how = ended.words
     try:
-        result = BuildResult.read(folder / RESULT_FILE)
+        result = BuildResult.read(files.result)
     except ConfigError:
         told = _last_fault(log)
         tail = f"; its last words: {told}" if told else ""
@@ -131,18 +143,18 @@ def _read_result(folder: Path, ended: Ended) -> BuildResult:
     return result
 
 
-def _read_graph(result: BuildResult, folder: Path) -> HardwareGraph | None:
-    lacking = [x.path for x in result.outputs if not (folder / x.path).is_file()]
+def _read_graph(result: BuildResult, files: BuildFolder) -> HardwareGraph | None:
+    lacking = [x.path for x in result.outputs if not (files.path / x.path).is_file()]
     if lacking:
         raise StageFailed(
-            "build", f"the result lists files that are not there: {lacking!r}", folder / LOG_FILE
+            "build", f"the result lists files that are not there: {lacking!r}", files.flow_log
         )
     if result.graph is None:
         return None
     try:
-        return HardwareGraph.read(folder / result.graph)
+        return HardwareGraph.read(files.path / result.graph)
     except ConfigError as exc:
-        raise StageFailed("build", str(exc), folder / LOG_FILE) from exc
+        raise StageFailed("build", str(exc), files.flow_log) from exc
 
 
 def _last_fault(log: Path) -> str | None:

@@ -1,4 +1,4 @@
-"""The build's stages: FINN flow, simulation, synthesis. Each skips itself when up to date."""
+"""The tasks of a build, one after another. Each skips itself when it is up to date."""
 
 from __future__ import annotations
 
@@ -9,47 +9,44 @@ from typing import Any
 
 import adaqat_hw.rtl
 from adaqat_hw import families
-from adaqat_hw.resources import flows_dir, hw_dir
-from adaqat_hw.run import is_done, stamp, tree_digest
+from adaqat_hw.resources import hw_dir
+from adaqat_hw.run import BuildFolder, is_done, stamp, tree_digest
 from adaqat_hw.schema import VIVADO_GOALS, Board, BuildConfig, BuildRequest, sha256_file
 
 Note = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class BuildStage:
-    """One stage of a build: a name, what it depends on, and what does it.
+class BuildTask:
+    """One task of a build: a name, what it depends on, and what does it.
 
     ``action`` returns the result in words and the files it wrote.
     """
 
     name: str
-    folder: Path
+    folder: BuildFolder
     inputs: dict[str, Any]
     action: Callable[[Note], tuple[str, list[str]]]
 
-    @property
-    def _stamp(self) -> str:
-        return f"stage-{self.name}.json"
-
     def is_done(self) -> bool:
-        """Tell whether this stage has run for exactly these inputs and its files stand."""
-        return is_done(self.folder, self.inputs, self._stamp)
+        """Tell whether this task has run for exactly these inputs and its files stand."""
+        return is_done(self.folder.path, self.inputs, self.folder.stamp_name(self.name))
 
     def run(self, note: Note) -> str:
-        """Run the stage, stamp it, and return its result in words."""
+        """Run the task, stamp it, and return its result in words."""
         text, files = self.action(note)
-        stamp(self.folder, self.inputs, files, self._stamp)
+        stamp(self.folder.path, self.inputs, files, self.folder.stamp_name(self.name))
         return text
 
 
 def build_stages(
-    request: BuildRequest, board: Board, config: BuildConfig, folder: Path, variant: str
-) -> Iterator[BuildStage]:
-    """Yield the stages for ``request`` in order; each is made after the one before has run.
+    request: BuildRequest, board: Board, config: BuildConfig, folder: BuildFolder, variant: str
+) -> Iterator[BuildTask]:
+    """Yield the tasks for ``request`` in order; each is made after the one before has run.
 
     ``variant`` names the bit-width plan in the resource reports.
     """
+    from adaqat_hw.compile.backend import backend_named
     from adaqat_hw.compile.bitstream import (
         bitstream_design,
         check_board,
@@ -57,8 +54,8 @@ def build_stages(
         wants_bitstream,
     )
     from adaqat_hw.compile.compile import compile_design
+    from adaqat_hw.compile.design import Design
     from adaqat_hw.compile.environment import environment
-    from adaqat_hw.compile.fifo_depths import FIFOS
     from adaqat_hw.compile.fifos import size_design
     from adaqat_hw.compile.implement import implement_design
     from adaqat_hw.compile.simulate import simulate_design
@@ -69,51 +66,52 @@ def build_stages(
         check_board(board, request.clock_ns)
     where = environment(config.env)
     family = families.load(board.family)
-    flow = {"request": request.digest(), "flows": tree_digest(flows_dir())}
-    yield BuildStage(
+    compiled = {"request": request.digest(), "backend": backend_named(request.backend).digest()}
+    yield BuildTask(
         "compile",
         folder,
-        flow,
+        compiled,
         lambda note: compile_design(request, board, variant, folder, note, where),
     )
     if config.goal == "estimate":
         return
-    rtl = {**flow, "rtl": tree_digest(hw_dir() / "rtl", Path(adaqat_hw.rtl.__file__).parent)}
+    design = Design.read(folder)
+    rtl = {**compiled, "rtl": tree_digest(hw_dir() / "rtl", Path(adaqat_hw.rtl.__file__).parent)}
     depth = None if config.size_fifos else request.fifo_depth
-    yield BuildStage(
+    yield BuildTask(
         "fifos",
         folder,
         {**rtl, "sim": tree_digest(hw_dir() / "sim"), "depth": depth},
-        lambda note: size_design(folder, depth, note),
+        lambda note: size_design(design, depth, note),
     )
-    rtl["fifos"] = sha256_file(folder / FIFOS)
+    rtl["fifos"] = sha256_file(folder.fifos)
     frames = {"frames": config.frames, "stall_frames": config.stall_frames}
-    yield BuildStage(
+    yield BuildTask(
         "simulate",
         folder,
         {**rtl, **frames},
-        lambda note: simulate_design(folder, config.frames, config.stall_frames, note),
+        lambda note: simulate_design(design, config.frames, config.stall_frames, note),
     )
     if config.synthesize:
-        yield BuildStage(
+        yield BuildTask(
             "synthesize",
             folder,
             {**rtl, "family": family.digest(), "whole": config.synthesize_whole},
-            lambda note: synthesize_design(folder, board, variant, note, config.synthesize_whole),
+            lambda note: synthesize_design(design, board, variant, note, config.synthesize_whole),
         )
     if bitstream:
         pins = shell_digest(family)
-        yield BuildStage(
+        yield BuildTask(
             "bitstream",
             folder,
             {**rtl, "board": board.digest(), "family": family.digest(), "pins": pins},
-            lambda note: bitstream_design(folder, board, variant, note),
+            lambda note: bitstream_design(design, board, variant, note),
         )
     if config.goal in VIVADO_GOALS:
         deploy = tree_digest(hw_dir() / "deploy")
-        yield BuildStage(
+        yield BuildTask(
             "vivado",
             folder,
             {**rtl, "family": family.digest(), "deploy": deploy, "part": board.part},
-            lambda note: implement_design(folder, board, config.goal, variant, where, note),
+            lambda note: implement_design(design, board, config.goal, variant, where, note),
         )

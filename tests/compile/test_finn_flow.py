@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from adaqat_hw import families
-from adaqat_hw.compile.flow import run_flow
+from adaqat_hw.compile.finn_flow import run_flow
 from adaqat_hw.errors import StageFailed, ToolNotFound, UnsupportedNetwork
 from adaqat_hw.schema import BuildRequest, BuildResult
 
