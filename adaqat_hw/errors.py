@@ -32,7 +32,7 @@ class StageFailed(AdaqatHwError):
     """A stage started and did not finish.
 
     Args:
-        stage: name of the stage or step, such as ``"build/step_streamline"``.
+        stage: name of the stage, or of a task or step in it, such as ``"build/step_streamline"``.
         reason: the true cause in one sentence.
         log: path of the full log, where there is one.
     """

@@ -111,9 +111,9 @@ class BuildFolder(Folder):
     ip = _Entry("ip")
     deploy = _Entry("deploy")
 
-    def resources(self, stage: str) -> Path:
-        """Return the resource report of one stage, such as ``yosys_synth``."""
-        return self.path / f"resources-{stage}.json"
+    def resources(self, source: str) -> Path:
+        """Return the resource report of one source, such as ``yosys_synth``."""
+        return self.path / f"resources-{source}.json"
 
     def resource_reports(self) -> list[Path]:
         """Return the resource reports that are there."""

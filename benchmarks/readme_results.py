@@ -97,12 +97,12 @@ def _asked(plan: dict[str, Any], request: dict[str, Any]) -> str:
 
 
 def _demo_plan(plan: dict[str, Any], resources: list[dict[str, Any]]) -> dict[str, Any]:
-    rows = {row["stage"]: row for row in resources if row["plan"] == plan["plan"]}
+    rows = {row["source"]: row for row in resources if row["plan"] == plan["plan"]}
     return {
         "plan": plan["plan"],
         "accuracy": plan["accuracy"],
         "bitops": plan["bitops"],
-        **{f"{name}_{stage}": rows[stage][name] for name, stage in _COUNTS},
+        **{f"{name}_{source}": rows[source][name] for name, source in _COUNTS},
         "cycles_simulated": plan["throughput"]["cycles_per_frame_measured"],
         "cycles_finn_estimate": plan["throughput"]["cycles_per_frame_estimated"],
     }
@@ -125,7 +125,7 @@ def table_of_demo(demo: dict[str, Any]) -> str:
             plan["plan"],
             _percent(plan["accuracy"]),
             f"{plan['bitops']:,}",
-            *(_count(plan[f"{name}_{stage}"]) for name, stage in _COUNTS),
+            *(_count(plan[f"{name}_{source}"]) for name, source in _COUNTS),
             f"{plan['cycles_simulated']:,.0f} (FINN: {plan['cycles_finn_estimate']:,})",
         )
         for plan in demo["plans"]
@@ -133,7 +133,7 @@ def table_of_demo(demo: dict[str, Any]) -> str:
     names = {"lut": "LUT", "ff": "FF", "bram_18k": "BRAM 18k"}
     head = (
         *("plan", "top-1", "BitOPs"),
-        *(f"{names[name]} `{stage}`" for name, stage in _COUNTS),
+        *(f"{names[name]} `{source}`" for name, source in _COUNTS),
         "cycles / frame, simulated",
     )
     return (

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaqat_hw.errors import AdaqatHwError
-from adaqat_hw.schema import BuildRequest, InputStep, MvauImpl, SoftwareEnds
+from adaqat_hw.schema import BuildRequest, HostInterface, InputStep, MvauImpl
 from adaqat_hw.schema.build_files import SCRATCH
 from flows.graph_types import Model
 
@@ -82,12 +82,12 @@ class FlowState:
     Attributes without a default are set by the first steps: ``model``, the current graph,
     ``config``, FINN's DataflowBuildConfig, ``input_name`` and ``input_shape`` by "load";
     ``file_model``, the graph as it was read but for a ``softmax`` at its end, and the input
-    ``quantizer`` by "adopt"; ``integer_model`` by "cut_ends": the integer graph before conversion
-    to hardware layers, the reference of the golden frames.
+    ``quantizer`` by "adopt"; ``integer_model`` by "cut_host_interface": the integer graph before
+    conversion to hardware layers, the reference of the golden frames.
 
     ``steps`` are what was cut off before the input quantizer, ``inclusive`` how many thresholds
-    were bipolar quantizers, ``probe`` the frames that verify every step. ``ends`` are known from
-    "cut_ends" on; until then the graph takes and gives floats.
+    were bipolar quantizers, ``probe`` the frames that verify every step. ``host`` is known from
+    "cut_host_interface" on; until then the graph takes and gives floats.
     """
 
     request: BuildRequest
@@ -104,7 +104,7 @@ class FlowState:
     softmax: bool = False
     inclusive: int = 0
     layers: list[MacLayer] = field(default_factory=list)
-    ends: SoftwareEnds | None = None
+    host: HostInterface | None = None
     probe: Probe | None = None
     layer_of: dict[str, str | None] = field(default_factory=dict)
     choices: dict[str, MvauChoice] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adaqat_hw.schema import GOLDEN_FRAMES, SoftwareEnds, sha256_file, write_atomic
+from adaqat_hw.schema import GOLDEN_FRAMES, HostInterface, sha256_file, write_atomic
 from adaqat_hw.schema.build_files import GOLDEN, GOLDEN_CHECK, REPORTS
 from flows import layerwise
 from flows.flow_state import FlowError, FlowState, Refused
@@ -46,15 +46,15 @@ def make_golden(state: FlowState) -> None:
     Raises:
         FlowError: the scaled outputs do not reproduce the network's own logits.
     """
-    ends = state.ends
-    assert ends is not None, "golden frames are made after the ends are cut"
+    host = state.host
+    assert host is not None, "golden frames are made after the host interface is cut off"
     real = read_real(state)
     sets: list[tuple[str, NDArray[np.int64], NDArray[np.int64]]] = []
     if real is not None:
-        sets.append(("real", quantize_inputs(ends, real.inputs), real.labels))
+        sets.append(("real", quantize_inputs(host, real.inputs), real.labels))
     seed = zlib.crc32(state.request.model_sha256.encode())
-    drawn = random_frames(ends, seed, RANDOM_ALONE if real is None else RANDOM_FRAMES)
-    for kind, frames in (("random", drawn), ("extreme", extreme_frames(ends))):
+    drawn = random_frames(host, seed, RANDOM_ALONE if real is None else RANDOM_FRAMES)
+    for kind, frames in (("random", drawn), ("extreme", extreme_frames(host))):
         sets.append((kind, frames, np.full(len(frames), -1, dtype=np.int64)))
     inputs = np.concatenate([frames for _, frames, _ in sets])
     results = execute(state.integer_model, inputs)
@@ -69,7 +69,7 @@ def make_golden(state: FlowState) -> None:
         compared = results[chosen]
     else:
         compared = results[: len(real.inputs)]
-    _check_real(state, logits(ends, compared), real)
+    _check_real(state, logits(host, compared), real)
     save_arrays(
         state.folder / GOLDEN,
         {
@@ -114,8 +114,8 @@ def read_real(state: FlowState) -> RealFrames | None:
 
 def _drawn(state: FlowState, integers: NDArray[np.int64]) -> RealFrames:
     """Return the raw inputs that quantize to ``integers``, and what the file makes of them."""
-    assert state.ends is not None
-    if state.ends.input_nchw and integers.ndim == 4:
+    assert state.host is not None
+    if state.host.input_nchw and integers.ndim == 4:
         integers = np.transpose(integers, (0, 3, 1, 2))
     integers = integers.reshape(len(integers), *state.input_shape[1:])
     inputs = raw_values(state.quantizer, state.steps, integers)
@@ -124,20 +124,20 @@ def _drawn(state: FlowState, integers: NDArray[np.int64]) -> RealFrames:
     return RealFrames(inputs, _as_put_out(state, of_file).astype(np.float32), labels)
 
 
-def random_frames(ends: SoftwareEnds, seed: int, count: int = RANDOM_FRAMES) -> NDArray[np.int64]:
+def random_frames(host: HostInterface, seed: int, count: int = RANDOM_FRAMES) -> NDArray[np.int64]:
     """Draw frames over the whole input range."""
-    low, high = dtype_range(ends.input_dtype.bits, ends.input_dtype.signed, ends.input_narrow)
-    shape = (count, *ends.input_shape)
+    low, high = dtype_range(host.input_dtype.bits, host.input_dtype.signed, host.input_narrow)
+    shape = (count, *host.input_shape)
     return np.random.default_rng(seed).integers(low, high, size=shape, endpoint=True)
 
 
-def extreme_frames(ends: SoftwareEnds) -> NDArray[np.int64]:
+def extreme_frames(host: HostInterface) -> NDArray[np.int64]:
     """Return all-lowest, all-highest, and both checkerboards of the two."""
-    low, high = dtype_range(ends.input_dtype.bits, ends.input_dtype.signed, ends.input_narrow)
-    parity = np.indices(ends.input_shape).sum(axis=0) % 2
+    low, high = dtype_range(host.input_dtype.bits, host.input_dtype.signed, host.input_narrow)
+    parity = np.indices(host.input_shape).sum(axis=0) % 2
     frames = [
-        np.full(ends.input_shape, low),
-        np.full(ends.input_shape, high),
+        np.full(host.input_shape, low),
+        np.full(host.input_shape, high),
         np.where(parity == 0, low, high),
         np.where(parity == 0, high, low),
     ]
@@ -243,10 +243,10 @@ def _explained_by_layers(
     state: FlowState, computed: NDArray[np.float64], real: RealFrames, frames: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
     """Tell for each of ``frames`` whether every single layer agrees with the file's up to ties."""
-    if len(frames) == 0 or state.ends is None:
+    if len(frames) == 0 or state.host is None:
         return np.zeros(len(frames), dtype=np.bool_)
     inputs = real.inputs[frames]
-    integers = quantize_inputs(state.ends, inputs)
+    integers = quantize_inputs(state.host, inputs)
     fine, of_file = layerwise.explained(state, inputs, state.integer_model, integers)
     near = deviations(computed[frames], _as_put_out(state, of_file), _largest(real.logits))
     return fine & (near <= RELATIVE_TOLERANCE)

@@ -1,4 +1,4 @@
-"""Cut the float ends off: the accelerator is integer in, integer out (SoftwareEnds)."""
+"""Cut off what the host does: the accelerator is integer in, integer out (HostInterface)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto
 
-from adaqat_hw.schema import InputStep, IntType, SoftwareEnds
+from adaqat_hw.schema import HostInterface, InputStep, IntType
 from flows.flow_state import FlowState, InputQuantizer, Refused
 from flows.graph_types import DataType, Model, known_shape
 from flows.normalize_qonnx import apply_steps, undo_steps
@@ -16,8 +16,8 @@ from flows.normalize_qonnx import apply_steps, undo_steps
 _NCHW_TO_NHWC = [0, 2, 3, 1]
 
 
-def cut_ends(state: FlowState) -> None:
-    """Remove the input quantizer and the output scale from ``state.model``; set ``state.ends``.
+def cut_host_interface(state: FlowState) -> None:
+    """Remove the input quantizer and the output scale from ``state.model``; set ``state.host``.
 
     Raises:
         Refused: the graph does not begin with a quantizer, or does not end in integers.
@@ -29,7 +29,7 @@ def cut_ends(state: FlowState) -> None:
     scale, bias = _cut_tail(model)
     tensor_in, tensor_out = model.graph.input[0].name, model.graph.output[0].name
     output_shape = known_shape(model, tensor_out)[1:]
-    state.ends = SoftwareEnds(
+    state.host = HostInterface(
         input_scale=quantizer.scale,
         input_dtype=input_type,
         input_narrow=quantizer.narrow,
@@ -46,33 +46,33 @@ def cut_ends(state: FlowState) -> None:
     state.model = _tidy(model)
 
 
-def quantize_inputs(ends: SoftwareEnds, inputs: NDArray[Any]) -> NDArray[np.int64]:
+def quantize_inputs(host: HostInterface, inputs: NDArray[Any]) -> NDArray[np.int64]:
     """Quantize float inputs as the software in front of the accelerator does.
 
     Args:
-        ends: the software ends.
+        host: the host interface.
         inputs: (n, ...) in the network's own layout.
 
     Returns:
-        (n, *ends.input_shape) integers.
+        (n, *host.input_shape) integers.
     """
-    dtype = ends.input_dtype
-    low, high = dtype_range(dtype.bits, dtype.signed, ends.input_narrow)
-    values = apply_steps(ends.input_steps, inputs)
-    if ends.input_bipolar:
+    dtype = host.input_dtype
+    low, high = dtype_range(dtype.bits, dtype.signed, host.input_narrow)
+    values = apply_steps(host.input_steps, inputs)
+    if host.input_bipolar:
         integers = np.where(values >= 0, high, low).astype(np.int64)
     else:
-        scaled = np.round(values / np.float32(ends.input_scale))
+        scaled = np.round(values / np.float32(host.input_scale))
         integers = np.clip(scaled, low, high).astype(np.int64)
-    if ends.input_nchw and len(ends.input_shape) == 3:
+    if host.input_nchw and len(host.input_shape) == 3:
         integers = np.transpose(integers, (0, 2, 3, 1))
-    return integers.reshape(len(integers), *ends.input_shape)
+    return integers.reshape(len(integers), *host.input_shape)
 
 
-def logits(ends: SoftwareEnds, outputs: NDArray[np.int64]) -> NDArray[np.float64]:
+def logits(host: HostInterface, outputs: NDArray[np.int64]) -> NDArray[np.float64]:
     """Scale integer outputs (n, ...) to the network's logits (n, classes)."""
     flat = outputs.reshape(len(outputs), -1).astype(np.float64)
-    scale, bias = np.asarray(ends.output_scale), np.asarray(ends.output_bias)
+    scale, bias = np.asarray(host.output_scale), np.asarray(host.output_bias)
     return np.asarray(flat * scale + bias, dtype=np.float64)
 
 

@@ -39,7 +39,7 @@ _NOT_HARDWARE = (
 
 def write_records(state: FlowState) -> HardwareGraph:
     """Write ``params.npz`` and ``hardware.json``; ``golden.npz`` must exist already."""
-    assert state.ends is not None, "records are written after the ends are cut"
+    assert state.host is not None, "records are written after the host interface is cut off"
     nodes: list[HardwareNode] = []
     arrays: dict[str, NDArray[Any]] = {}
     for node in state.model.graph.node:
@@ -55,7 +55,7 @@ def write_records(state: FlowState) -> HardwareGraph:
     cycles = max(n.cycles for n in nodes)
     output_stream = _outer(nodes, state.model.graph.output[0].name, "outputs")
     # Before minimize_bit_width the accumulators have FINN's placeholder width.
-    ends = state.ends.model_copy(update={"output_dtype": output_stream.dtype})
+    host = state.host.model_copy(update={"output_dtype": output_stream.dtype})
     graph = HardwareGraph(
         network=state.request.network,
         part=state.request.part,
@@ -63,7 +63,7 @@ def write_records(state: FlowState) -> HardwareGraph:
         nodes=tuple(nodes),
         input_stream=_outer(nodes, state.model.graph.input[0].name, "inputs"),
         output_stream=output_stream,
-        ends=ends,
+        host=host,
         parameters_file=PARAMETERS,
         parameters_sha256=sha256_file(parameters_path),
         golden_file=GOLDEN,
@@ -72,7 +72,7 @@ def write_records(state: FlowState) -> HardwareGraph:
         cycles_estimated=cycles,
         fps_estimated=1e9 / (cycles * state.request.clock_ns),
     )
-    _check_ends(graph)
+    _check_host_interface(graph)
     graph.write(state.folder / HARDWARE)
     return graph
 
@@ -212,10 +212,10 @@ def _outer(nodes: list[HardwareNode], tensor: str, side: Literal["inputs", "outp
     raise FlowError(f"no node has the graph's {side[:-1]} {tensor!r}")
 
 
-def _check_ends(graph: HardwareGraph) -> None:
+def _check_host_interface(graph: HardwareGraph) -> None:
     pairs = (
-        (graph.input_stream, graph.ends.input_shape, graph.ends.input_dtype),
-        (graph.output_stream, graph.ends.output_shape, graph.ends.output_dtype),
+        (graph.input_stream, graph.host.input_shape, graph.host.input_dtype),
+        (graph.output_stream, graph.host.output_shape, graph.host.output_dtype),
     )
     for stream, shape, dtype in pairs:
         if math.prod(stream.folded_shape) != math.prod(shape) or stream.dtype != dtype:

@@ -52,7 +52,7 @@ def steps_of(request: BuildRequest) -> list[Step]:
         Step("normalise_pools", pools.normalise, "logits"),
         Step("streamline", streamlining.streamline, "logits"),
         Step("round_thresholds", rounding_ties.round_thresholds, "logits"),
-        Step("cut_ends", _cut_ends, "logits"),
+        Step("cut_host_interface", _cut_host_interface, "logits"),
         Step("convert_to_hw", _convert, "integers"),
         Step(
             "minimize_bit_width_initial", _finn_step("step_minimize_bit_width_initial"), "integers"
@@ -147,8 +147,8 @@ def _finn_step(name: str) -> Callable[[FlowState], None]:
     return run
 
 
-def _cut_ends(state: FlowState) -> None:
-    host_interface.cut_ends(state)
+def _cut_host_interface(state: FlowState) -> None:
+    host_interface.cut_host_interface(state)
     state.integer_model = deepcopy(state.model)
 
 

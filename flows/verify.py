@@ -52,18 +52,18 @@ def verify(state: FlowState, comparison: Comparison) -> None:
     probe = state.probe
     if comparison == "no" or probe is None:
         return
-    if state.ends is None:
+    if state.host is None:
         floats = apply_steps(state.steps, probe.inputs)
         computed = nudged_logits(state.model, floats, 0)
         _compare_logits(state, probe, computed, state.model, floats, nudge=True)
         return
-    inputs = quantize_inputs(state.ends, probe.inputs)
+    inputs = quantize_inputs(state.host, probe.inputs)
     graph = executable(state.model)
     integers = np.concatenate([run(graph, inputs[k : k + 1]) for k in range(len(inputs))])
     integers = integers.reshape(len(integers), -1)
     before, probe.integers = probe.integers, integers
     if comparison == "logits" or before is None:
-        computed = logits(state.ends, integers)
+        computed = logits(state.host, integers)
         _compare_logits(state, probe, computed, graph, inputs, nudge=False)
     elif integers.shape != before.shape or not np.array_equal(integers, before):
         wrong = np.any(integers != before, axis=1) if integers.shape == before.shape else [True]

@@ -61,7 +61,7 @@ def test_no_other_module_spells_the_name_of_an_artifact():
     [
         ("f('result.json')", "result.json"),
         ("folder / 'new.json'", "new.json"),
-        ("folder / f'resources-{stage}.json'", "resources-"),
+        ("folder / f'resources-{source}.json'", "resources-"),
     ],
 )
 def test_a_spelled_name_is_seen(code, text):

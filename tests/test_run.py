@@ -36,10 +36,10 @@ def test_a_damaged_stage_is_not_done(stage, damage):
     assert done_for(stage) is None
 
 
-def test_two_stages_can_share_a_folder(stage):
-    stamp(stage, {"b": 1}, ["out.txt"], "stage-b.json")
+def test_two_tasks_can_share_a_folder(stage):
+    stamp(stage, {"b": 1}, ["out.txt"], "task-b.json")
     assert is_done(stage, {"a": 1})
-    assert is_done(stage, {"b": 1}, "stage-b.json")
+    assert is_done(stage, {"b": 1}, "task-b.json")
 
 
 def _try_lock(folder, queue):

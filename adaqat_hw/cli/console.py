@@ -39,7 +39,7 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
 
 
 class Progress:
-    """One line per stage on stderr; on a terminal the line is live, else it is thinned out."""
+    """One line per task on stderr; on a terminal the line is live, else it is thinned out."""
 
     def __init__(self, *, quiet: bool = False, interval_s: float = 5.0) -> None:
         self._quiet = quiet
@@ -51,7 +51,7 @@ class Progress:
         self._status: Any = None
 
     def start(self, title: str) -> None:
-        """Begin a stage."""
+        """Begin a task."""
         self._title, self._start, self._last = title, time.monotonic(), time.monotonic()
         if self._quiet:
             return
@@ -62,7 +62,7 @@ class Progress:
             err.print(f"{escape(title)} ...", highlight=False)
 
     def note(self, text: str) -> None:
-        """Show where the stage stands."""
+        """Show how far it is."""
         if self._quiet:
             return
         if self._live:
@@ -72,7 +72,7 @@ class Progress:
             err.print(f"  {escape(text)}", highlight=False)
 
     def done(self, result: str) -> None:
-        """End a stage with its result."""
+        """End it with its result."""
         self.stop()
         if not self._quiet:
             seconds = time.monotonic() - self._start
@@ -80,7 +80,7 @@ class Progress:
             err.print(f"{line}  [dim]{seconds:.1f} s[/]", highlight=False)
 
     def skip(self, title: str, reason: str = "up to date") -> None:
-        """Say that a stage had nothing to do."""
+        """Say that a task had nothing to do."""
         if not self._quiet:
             err.print(f"[green]✓[/] [bold]{escape(title)}[/]  {reason}", highlight=False)
 

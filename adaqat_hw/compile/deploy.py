@@ -117,7 +117,7 @@ def design_facts(graph: HardwareGraph) -> dict[str, Any]:
         "clock_ns": graph.clock_ns,
         "input": stream(graph.input_stream),
         "output": stream(graph.output_stream),
-        "ends": graph.ends.model_dump(mode="json"),
+        "host": graph.host.model_dump(mode="json"),
     }
 
 

@@ -15,7 +15,7 @@ from adaqat_hw.errors import StageFailed
 from adaqat_hw.qonnx_file import load_qonnx
 from adaqat_hw.resources import flows_dir
 from adaqat_hw.run import BuildFolder, tree_digest
-from adaqat_hw.schema import BuildRequest, Stage, digest_of, sha256_file
+from adaqat_hw.schema import BuildRequest, Source, digest_of, sha256_file
 
 
 class FinnStreams:
@@ -23,7 +23,7 @@ class FinnStreams:
 
     name = "finn-streams"
     tool = "finn-plus"
-    estimate: Stage = "finn_estimate"
+    estimate: Source = "finn_estimate"
 
     def digest(self) -> str:
         """Return the digest of the flow's sources; the version of FINN is pinned beside them."""

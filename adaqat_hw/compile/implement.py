@@ -5,6 +5,7 @@ Reports become records before anything is judged.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 import shutil
@@ -14,8 +15,7 @@ from typing import TypeVar
 
 from adaqat_hw import families
 from adaqat_hw.compile import deploy
-from adaqat_hw.compile.design import Design as CompiledDesign
-from adaqat_hw.compile.design import layer_rows
+from adaqat_hw.compile.design import Design, layer_rows
 from adaqat_hw.compile.environment import Environment
 from adaqat_hw.compile.vivado import VERSIONS, require_vivado, run_script, work_folder
 from adaqat_hw.compile.vivado_board import board_script
@@ -29,7 +29,7 @@ from adaqat_hw.compile.vivado_reports import (
 from adaqat_hw.compile.vivado_scripts import (
     IMPL,
     SYNTH,
-    Design,
+    VivadoSources,
     ip_script,
     ooc_script,
     report_names,
@@ -54,11 +54,11 @@ from adaqat_hw.schema import (
 THREADS = 4
 _SOURCES = "src"
 R = TypeVar("R")
-_STAGES = {SYNTH: "vivado_synth", IMPL: "vivado_impl"}
+_SOURCE_OF = {SYNTH: "vivado_synth", IMPL: "vivado_impl"}
 
 
 def implement_design(
-    compiled: CompiledDesign,
+    compiled: Design,
     board: Board,
     goal: Goal,
     variant: str,
@@ -99,13 +99,13 @@ def implement_design(
 
 def _remove_old(folder: BuildFolder) -> None:
     """Remove what an earlier run left: a run that fails must not seem to have made it."""
-    for path in (folder.vivado, *(folder.resources(stage) for stage in _STAGES.values())):
+    for path in (folder.vivado, *(folder.resources(source) for source in _SOURCE_OF.values())):
         path.unlink(missing_ok=True)
     for path in (folder.deploy, folder.ip):
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _given(design: StitchedDesign, graph: HardwareGraph, board: Board, work: Path) -> Design:
+def _given(design: StitchedDesign, graph: HardwareGraph, board: Board, work: Path) -> VivadoSources:
     """Copy sources and memories into one folder, where Vivado finds the one from the other."""
     target = work / _SOURCES
     target.mkdir()
@@ -116,7 +116,7 @@ def _given(design: StitchedDesign, graph: HardwareGraph, board: Board, work: Pat
                 "vivado", f"{str(path)!r} and {str(names[path.name])!r} have the same name"
             )
         shutil.copyfile(path, target / path.name)
-    return Design(
+    return VivadoSources(
         top=design.top,
         part=board.part,
         clock_ns=graph.clock_ns,
@@ -125,11 +125,11 @@ def _given(design: StitchedDesign, graph: HardwareGraph, board: Board, work: Pat
     )
 
 
-def _with_adapters(given: Design, work: Path) -> Design:
+def _with_adapters(given: VivadoSources, work: Path) -> VivadoSources:
     for name in deploy.ADAPTERS:
         shutil.copyfile(deploy.folder() / name, work / _SOURCES / name)
     extra = tuple(f"{_SOURCES}/{name}" for name in deploy.ADAPTERS)
-    return Design(given.top, given.part, given.clock_ns, given.sources + extra, given.memories)
+    return dataclasses.replace(given, sources=given.sources + extra)
 
 
 def _packaged(made: Path, target: Path) -> list[Path]:
@@ -146,7 +146,7 @@ def _finish(
     goal: Goal,
     variant: str,
     version: str,
-    stages: tuple[str, ...],
+    prefixes: tuple[str, ...],
     files: list[Path] | Callable[[], list[Path]],
 ) -> tuple[str, list[str]]:
     """Read the reports, write the records, then judge the timing and take what was made."""
@@ -154,14 +154,14 @@ def _finish(
     power: Power | None = None
     reports: list[str] = []
     made: list[ResourceReport] = []
-    for stage in stages:
-        paths = {kind: folder.vivado_work / name for kind, name in report_names(stage).items()}
+    for prefix in prefixes:
+        paths = {kind: folder.vivado_work / name for kind, name in report_names(prefix).items()}
         timing = _read(read_timing, paths["timing"])
         power = _read(read_power, paths["power"])
-        made.append(resource_report(folder, graph, board, variant, stage, paths, timing))
+        made.append(resource_report(folder, graph, board, variant, prefix, paths, timing))
         reports += sorted(folder.relative(*paths.values()))
     # All reports are understood before the first record is written.
-    records = [report.write(folder.resources(report.stage)) for report in made]
+    records = [report.write(folder.resources(report.source)) for report in made]
     result = VivadoResult(
         goal=goal, part=board.part, clock_ns=graph.clock_ns, vivado=version, timing=timing,
         power=power, reports=tuple(reports),
@@ -221,11 +221,11 @@ def resource_report(
     graph: HardwareGraph,
     board: Board,
     variant: str,
-    stage: str,
+    prefix: str,
     paths: dict[str, Path],
     timing: Timing,
 ) -> ResourceReport:
-    """Return the utilization reports of a stage, per layer by the instance names of the top.
+    """Return the utilization reports of one prefix, per layer by the instance names of the top.
 
     A node that the hierarchy does not show has no numbers, nor has its layer; it is listed.
 
@@ -256,7 +256,7 @@ def resource_report(
     slack = timing.wns_ns
     return ResourceReport(
         plan=variant,
-        stage=_STAGES[stage],  # type: ignore[arg-type]
+        source=_SOURCE_OF[prefix],  # type: ignore[arg-type]
         part=board.part,
         tool="vivado",
         tool_version=flat.version,

@@ -172,7 +172,7 @@ def _accuracy(
     labels = golden["labels"][real]
     if len(labels) == 0 or (labels < 0).any():
         return None
-    ends = graph.ends
-    logits = outputs.reshape(len(outputs), -1) * np.array(ends.output_scale)
-    logits = logits + np.array(ends.output_bias)
+    host = graph.host
+    logits = outputs.reshape(len(outputs), -1) * np.array(host.output_scale)
+    logits = logits + np.array(host.output_bias)
     return float(np.mean(np.argmax(logits, axis=1) == labels))

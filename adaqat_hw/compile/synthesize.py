@@ -63,7 +63,7 @@ def synthesize_design(
         results |= _run([one], note)
     _write_cells(folder.cells, results)
     report = _report(stitched, results, variant, board.part, folder.cells)
-    written = report.write(folder.resources(report.stage))
+    written = report.write(folder.resources(report.source))
     return _text(report), folder.relative(written, folder.cells)
 
 
@@ -138,7 +138,7 @@ def _report(
     parts = add_resources(result.resources for name, result in results.items() if name != WHOLE)
     return ResourceReport(
         plan=variant,
-        stage="yosys_synth",
+        source="yosys_synth",
         part=part,
         tool="yosys",
         tool_version=next(iter(results.values())).yosys_version,

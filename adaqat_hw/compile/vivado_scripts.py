@@ -19,7 +19,7 @@ SYNTH, IMPL = "synth", "impl"
 
 
 @dataclass(frozen=True)
-class Design:
+class VivadoSources:
     """What a script is about: RTL in order and memory files, relative to the work folder."""
 
     top: str
@@ -34,23 +34,23 @@ def step(name: str) -> str:
     return command("puts", f"{STEP} {name}")
 
 
-def reports(stage: str, *, timing: bool = True) -> str:
-    """Return the commands that write the reports of a stage to ``<stage>_<kind>.rpt``."""
-    text = command("report_utilization", "-file", f"{stage}_utilization.rpt")
-    text += command("report_utilization", "-hierarchical", "-file", f"{stage}_hierarchy.rpt")
+def reports(prefix: str, *, timing: bool = True) -> str:
+    """Return the commands that write the reports to ``<prefix>_<kind>.rpt``."""
+    text = command("report_utilization", "-file", f"{prefix}_utilization.rpt")
+    text += command("report_utilization", "-hierarchical", "-file", f"{prefix}_hierarchy.rpt")
     if timing:
-        text += command("report_timing_summary", "-file", f"{stage}_timing.rpt")
-        text += command("report_power", "-file", f"{stage}_power.rpt")
+        text += command("report_timing_summary", "-file", f"{prefix}_timing.rpt")
+        text += command("report_power", "-file", f"{prefix}_power.rpt")
     return text
 
 
-def report_names(stage: str) -> dict[str, str]:
-    """Return the file name of each kind of report of a stage."""
+def report_names(prefix: str) -> dict[str, str]:
+    """Return the file name of each kind of report."""
     kinds = ("utilization", "hierarchy", "timing", "power")
-    return {kind: f"{stage}_{kind}.rpt" for kind in kinds}
+    return {kind: f"{prefix}_{kind}.rpt" for kind in kinds}
 
 
-def ooc_script(design: Design, threads: int) -> str:
+def ooc_script(design: VivadoSources, threads: int) -> str:
     """Return the script of goal ``ooc_synth``: synthesis, placement and routing out of context.
 
     Nothing is flattened across the instances of the top, which makes the rows per layer true.
@@ -76,7 +76,7 @@ def ooc_script(design: Design, threads: int) -> str:
     return text + _end()
 
 
-def ip_script(design: Design, wrapper: str) -> str:
+def ip_script(design: VivadoSources, wrapper: str) -> str:
     """Return the script of goal ``ip``: the design under ``wrapper`` as an IP in ``ip/``.
 
     AXI streams, clock and reset are inferred from the port names and attributes of the wrapper.
@@ -115,7 +115,7 @@ def _head(threads: int) -> str:
     )
 
 
-def _read(design: Design) -> str:
+def _read(design: VivadoSources) -> str:
     text = "".join(command("read_verilog", "-sv", name) for name in design.sources)
     return text + "".join(command("read_mem", name) for name in design.memories)
 
@@ -124,7 +124,7 @@ def _end() -> str:
     return step("done") + command("exit", "0")
 
 
-def _check(design: Design) -> None:
+def _check(design: VivadoSources) -> None:
     for name in (*design.sources, *design.memories):
         word(name)
         if name.startswith(("/", "-")):

@@ -20,7 +20,7 @@ from adaqat_hw.report.json_out import (
     verify_json,
     vivado_json,
 )
-from adaqat_hw.report.model import PlanReport, stages_of
+from adaqat_hw.report.model import PlanReport, sources_of
 from adaqat_hw.run import BuildFolder
 
 
@@ -63,7 +63,7 @@ def build_summary(folder: Path) -> dict[str, Any]:
         "throughput": throughput_json(build),
         "fifo": fifo_json(build),
         "folding": folding_json(folder),
-        "resources": [resources_json(plan, stage) for stage in stages_of(build)],
+        "resources": [resources_json(plan, source) for source in sources_of(build)],
         "bitstream": build.bitstream.model_dump(mode="json") if build.bitstream else None,
         "vivado": vivado_json(plan),
         "board": build.board.model_dump(mode="json") if build.board else None,

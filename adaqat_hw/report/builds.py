@@ -22,7 +22,7 @@ from adaqat_hw.schema import (
     QonnxArtifact,
     ResourceReport,
     SimulationResult,
-    Stage,
+    Source,
     VivadoResult,
 )
 
@@ -39,20 +39,20 @@ def read_build(folder: Path) -> BuildReport:
 
     Raises:
         ReportError: a record in it is damaged or of another release, or two files claim the same
-            stage.
+            source.
     """
     files = BuildFolder(folder)
     request = read_if_there(BuildRequest, files.request)
-    resources: dict[Stage, ResourceReport] = {}
+    resources: dict[Source, ResourceReport] = {}
     for path in files.resource_reports():
         report = read_if_there(ResourceReport, path)
         assert report is not None
-        if report.stage in resources or path != files.resources(report.stage):
+        if report.source in resources or path != files.resources(report.source):
             raise ReportError(
-                f"{str(path)!r} says it is of stage {report.stage!r}; that stage's file is "
-                f"{files.resources(report.stage).name!r}: delete the one that is wrong."
+                f"{str(path)!r} says its source is {report.source!r}; that source's file is "
+                f"{files.resources(report.source).name!r}: delete the one that is wrong."
             )
-        resources[report.stage] = report
+        resources[report.source] = report
     dated = (files.request, files.result, files.hardware, files.simulation)
     return BuildReport(
         folder=f"build/{folder.name}",
@@ -165,14 +165,14 @@ def describe(build: BuildReport) -> str:
     return f"{', '.join(parts)}, MVAU {r.impl}"
 
 
-def cycles_at(build: BuildReport | None, stage: Stage) -> float | None:
-    """Return the cycles per frame that stand beside a stage's resources.
+def cycles_at(build: BuildReport | None, source: Source) -> float | None:
+    """Return the cycles per frame that stand beside a source's resources.
 
     Estimated ones beside a backend's estimate, simulated ones beside every other.
     """
     if build is None:
         return None
-    if stage in ESTIMATES:
+    if source in ESTIMATES:
         return build.graph.cycles_estimated if build.graph is not None else None
     return build.free_pass.cycles_per_frame if build.free_pass is not None else None
 

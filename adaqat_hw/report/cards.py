@@ -1,4 +1,4 @@
-"""The headline numbers of a run. Each names its stage; what is unknown has no card."""
+"""The headline numbers of a run. Each names its source; what is unknown has no card."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from adaqat_hw.report.text import amount, count, percent, ratio, short, times
 
 @dataclass(frozen=True)
 class Card:
-    """One number: what it is, what to hold it against, and its stage."""
+    """One number: what it is, what to hold it against, and its source."""
 
     what: str
     value: str
     beside: str
-    stage: str
+    source: str
     bad: bool = False
 
 
@@ -125,8 +125,8 @@ def _check(main: PlanReport) -> Card | None:
     frames = sum(p.frames for p in result.passes)
     if frames == 0:
         return None
-    stage = "simulated RTL"
+    source = "simulated RTL"
     if result.mismatches:
-        return Card("RTL", "WRONG", f"{result.mismatches} of {frames} frames differ", stage, True)
+        return Card("RTL", "WRONG", f"{result.mismatches} of {frames} frames differ", source, True)
     stalled = sum(p.frames for p in result.passes if p.stalls)
-    return Card("RTL", "bit-exact", f"all {frames} frames, {stalled} under stalls", stage)
+    return Card("RTL", "bit-exact", f"all {frames} frames, {stalled} under stalls", source)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from adaqat_hw.boards import utilisation
 from adaqat_hw.report.builds import cycles_at, describe
-from adaqat_hw.report.model import SYNTH, PlanReport, RunReport, estimate_of, stages_of
+from adaqat_hw.report.model import SYNTH, PlanReport, RunReport, estimate_of, sources_of
 from adaqat_hw.report.tables import Cell, Column, Table, figure, words
 from adaqat_hw.report.text import count, number, percent, ratio, short, times
-from adaqat_hw.schema import LayerBits, Stage
+from adaqat_hw.schema import LayerBits, Source
 
 # FINN estimates no flip-flops for most of its layers, so there is little to hold against.
 _COMPARED = ("lut", "dsp", "bram_18k")
@@ -97,17 +97,17 @@ def _or_dash(blank: bool, cell: Cell) -> Cell:
     return Cell("-", title="not for full precision") if blank else cell
 
 
-def used(plan: PlanReport, stage: Stage = SYNTH) -> dict[str, float | None] | None:
+def used(plan: PlanReport, source: Source = SYNTH) -> dict[str, float | None] | None:
     """Return the fraction of the board that each resource takes, or None when unknown."""
     build = plan.build
-    if build is None or build.board is None or stage not in build.resources:
+    if build is None or build.board is None or source not in build.resources:
         return None
-    return utilisation(build.resources[stage].total, build.board)
+    return utilisation(build.resources[source].total, build.board)
 
 
-def over(plan: PlanReport, stage: Stage = SYNTH) -> list[str]:
+def over(plan: PlanReport, source: Source = SYNTH) -> list[str]:
     """Return what of the board the plan exceeds, such as ``LUT 132 %``."""
-    shares = used(plan, stage) or {}
+    shares = used(plan, source) or {}
     return [
         f"{SHOWN.get(name, name.upper())} " + (percent(share, 0) if share < 1e6 else "not on board")
         for name, share in shares.items()
@@ -115,12 +115,12 @@ def over(plan: PlanReport, stage: Stage = SYNTH) -> list[str]:
     ]
 
 
-def fits(plan: PlanReport, stage: Stage = SYNTH) -> bool | None:
+def fits(plan: PlanReport, source: Source = SYNTH) -> bool | None:
     """Tell whether the plan fits its board; None where LUT, FF, DSP or BRAM is not reported."""
-    shares = used(plan, stage)
+    shares = used(plan, source)
     if shares is None:
         return None
-    if over(plan, stage):
+    if over(plan, source):
         return False
     return None if any(shares[name] is None for name in SHOWN) else True
 
@@ -267,11 +267,11 @@ def estimate_table(plan: PlanReport, shown: Sequence[str] = _COMPARED) -> Table:
     both = (estimate_of(build), SYNTH)
     columns = [Column("layer", numeric=False)]
     for head in (SHOWN[name] for name in shown):
-        columns += [Column(head, stage) for stage in both]
+        columns += [Column(head, source) for source in both]
         columns += [Column(f"{head} ratio", "synth / estimate")]
     names: list[str] = []
-    for stage in both:
-        report = build.resources.get(stage) if build else None
+    for source in both:
+        report = build.resources.get(source) if build else None
         names += [r.layer for r in report.layers if r.layer not in names] if report else []
     rows = [
         (
@@ -284,7 +284,7 @@ def estimate_table(plan: PlanReport, shown: Sequence[str] = _COMPARED) -> Table:
         totals = [[build.total(s, k) if build else None for s in both] for k in shown]
         rows.append((words("whole design"), *_pairs(totals)))
     note = (
-        "Two stages side by side: FINN's analytic estimate and what Yosys made of the same "
+        "Two sources side by side: FINN's analytic estimate and what Yosys made of the same "
         "design. A ratio is not given where the estimate is 0."
     )
     title = f"FINN's estimate against synthesis, {plan.variant}"
@@ -332,10 +332,10 @@ def simulation_table(plan: PlanReport) -> Table:
 
 
 def resources_table(run: RunReport) -> Table:
-    """Total of every plan at every stage."""
+    """Total of every plan from every source."""
     columns = (
         Column("plan", numeric=False),
-        Column("stage", numeric=False),
+        Column("source", numeric=False),
         Column("LUT"),
         Column("cycles / frame"),
         *(Column(head) for name, head in SHOWN.items() if name != "lut"),
@@ -345,17 +345,17 @@ def resources_table(run: RunReport) -> Table:
     )
     rows = []
     for plan in run.quantized:
-        for stage in stages_of(plan.build):
-            report = plan.build.resources.get(stage) if plan.build else None
+        for source in sources_of(plan.build):
+            report = plan.build.resources.get(source) if plan.build else None
             counts = [
                 figure(getattr(report.total, name) if report else None, count)
                 for name in (*SHOWN, "uram")
             ]
-            cycles = cycles_at(plan.build, stage) if report else None
+            cycles = cycles_at(plan.build, source) if report else None
             rows.append(
                 (
                     words(plan.variant),
-                    words(stage),
+                    words(source),
                     counts[0],
                     figure(cycles, count),
                     *counts[1:],
@@ -364,10 +364,10 @@ def resources_table(run: RunReport) -> Table:
                 )
             )
     note = (
-        "Each row is one tool's count at one stage; rows of different stages do not compare. "
+        "Each row is one tool's count; rows of different sources do not compare. "
         "Cycles are FINN's beside its estimate, simulated beside every other."
     )
-    return Table("resources", "Resources per stage", columns, tuple(rows), note)
+    return Table("resources", "Resources per source", columns, tuple(rows), note)
 
 
 def builds_table(run: RunReport) -> Table:

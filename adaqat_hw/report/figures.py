@@ -202,13 +202,13 @@ def estimate_synthesis(plan: PlanReport) -> Figure | None:
         axis = canvas.axes[0]
         floor = 1.0
         for i, name in enumerate(names):
-            for j, (stage, offset) in enumerate(((estimate, -0.2), (SYNTH, 0.2))):
-                value = build.layer(stage, name, "lut")
+            for j, (source, offset) in enumerate(((estimate, -0.2), (SYNTH, 0.2))):
+                value = build.layer(source, name, "lut")
                 text = "n/r" if value is None else short(value)
                 if value:
                     colour = (MUTED, SERIES[0])[j]
                     bar = axis.bar(i + offset, value - floor, 0.36, bottom=floor, color=colour)[0]
-                    canvas.tip(bar, f"{name}: {count(value)} LUT ({stage})")
+                    canvas.tip(bar, f"{name}: {count(value)} LUT ({source})")
                 axis.text(
                     i + offset,
                     max(value or floor, floor),

@@ -1,4 +1,4 @@
-"""What a run found, in sentences that carry their numbers and stages."""
+"""What a run found, in sentences that carry their numbers and sources."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def implemented(main: PlanReport) -> str:
     text = (
         f"Vivado {made.vivado} places and routes it in {count(report.total.lut)} LUT, "
         f"{count(report.total.ff)} FF, {count(report.total.dsp)} DSP and "
-        f"{count(report.total.bram_18k)} BRAM 18k ({report.stage})"
+        f"{count(report.total.bram_18k)} BRAM 18k ({report.source})"
     )
     if report.fmax_mhz is not None and report.slack_ns is not None:
         text += (

@@ -170,7 +170,7 @@ def _card(card: Card) -> str:
         f"<div class='card{kind}'><div class='what'>{_text(card.what)}</div>"
         f"<div class='value'>{_text(card.value)}</div>"
         f"<div class='beside'>{_text(card.beside)}</div>"
-        f"<div class='stage'>{_text(card.stage)}</div></div>"
+        f"<div class='source'>{_text(card.source)}</div></div>"
     )
 
 
@@ -192,11 +192,11 @@ def _table(table: Table) -> str:
 
 def _head(column: Column) -> str:
     kind = "num" if column.numeric else "txt"
-    stage = f"<span class='tag'>{_text(column.stage)}</span>" if column.stage else ""
+    source = f"<span class='tag'>{_text(column.source)}</span>" if column.source else ""
     return (
         f"<th class='{kind}' scope='col' aria-sort='none'>"
         f"<button type='button' title='Sort by {_text(column.head)}'>{_text(column.head)}"
-        f"{stage}</button></th>"
+        f"{source}</button></th>"
     )
 
 
@@ -209,7 +209,7 @@ def _cells(columns: Iterable[Column], row: Iterable[Cell]) -> Iterable[str]:
         value = ""
         if cell.value is not None:
             value = f" data-value='{cell.value!r}'"
-        hover = " · ".join(x for x in (cell.title, column.stage) if x)
+        hover = " · ".join(x for x in (cell.title, column.source) if x)
         title = f" title='{_text(hover)}'" if hover else ""
         yield f"<td class='{' '.join(kinds)}'{value}{title}>{_text(cell.text)}</td>"
 

@@ -9,9 +9,9 @@ from typing import Any
 from adaqat_hw.report.builds import cycles_at, describe, folding_note
 from adaqat_hw.report.content import SHOWN, fits, over, used
 from adaqat_hw.report.fits import FitReport, fit_runs, verdict
-from adaqat_hw.report.model import FLOAT, SYNTH, BuildReport, PlanReport, RunReport, stages_of
+from adaqat_hw.report.model import FLOAT, SYNTH, BuildReport, PlanReport, RunReport, sources_of
 from adaqat_hw.report.overview import runs_pace_warning
-from adaqat_hw.schema import Stage
+from adaqat_hw.schema import Source
 
 NAMES = (*SHOWN, "uram")
 
@@ -53,7 +53,9 @@ def run_json(run: RunReport) -> dict[str, Any]:
         "fifo": fifo_json(main.build if main else None),
         "plans": [_plan_json(plan) for plan in run.plans],
         "resources": [
-            resources_json(plan, stage) for plan in run.quantized for stage in stages_of(plan.build)
+            resources_json(plan, source)
+            for plan in run.quantized
+            for source in sources_of(plan.build)
         ],
         "board": board.model_dump(mode="json") if board else None,
         "fits_board": fits(main) if main else None,
@@ -228,12 +230,12 @@ def build_json(build: BuildReport | None) -> dict[str, Any] | None:
     }
 
 
-def resources_json(plan: PlanReport, stage: Stage) -> dict[str, Any]:
-    """Return a plan's resources at one stage; nulls where there is no report."""
-    report = plan.build.resources.get(stage) if plan.build else None
+def resources_json(plan: PlanReport, source: Source) -> dict[str, Any]:
+    """Return a plan's resources at one source; nulls where there is no report."""
+    report = plan.build.resources.get(source) if plan.build else None
     request = plan.build.request if plan.build else None
-    cycles = cycles_at(plan.build, stage) if report is not None else None
-    head = {"plan": plan.variant, "stage": stage, "cycles_per_frame": cycles}
+    cycles = cycles_at(plan.build, source) if report is not None else None
+    head = {"plan": plan.variant, "source": source, "cycles_per_frame": cycles}
     if report is None:
         kept = ("layers", "layer_sum", "total_is_sum", "slack_ns", "fmax_mhz", "unmatched")
         empty = dict.fromkeys((*NAMES, *kept, "tool", "source"))
@@ -256,7 +258,7 @@ def resources_json(plan: PlanReport, stage: Stage) -> dict[str, Any]:
         "fmax_mhz": report.fmax_mhz,
         "unmatched": list(report.unmatched),
         "tool": f"{report.tool} {report.tool_version}",
-        "source": {"file": report.source_file, "sha256": report.source_sha256},
+        "report": {"file": report.source_file, "sha256": report.source_sha256},
     }
 
 
@@ -284,7 +286,7 @@ def fit_json(reports: Sequence[RunReport], fitted: FitReport | None = None) -> d
     made = fitted or fit_runs(reports)
     body: dict[str, Any] = finite(
         {
-            "stage": SYNTH,
+            "source": SYNTH,
             "points": [
                 {
                     "run": p.run,

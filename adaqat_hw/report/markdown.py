@@ -78,7 +78,7 @@ def _table(table: Table) -> str:
 
 
 def _head(column: Column) -> str:
-    return _text(column.head) + (f" ({_text(column.stage)})" if column.stage else "")
+    return _text(column.head) + (f" ({_text(column.source)})" if column.source else "")
 
 
 def _cell(cell: Cell) -> str:

@@ -23,12 +23,12 @@ from adaqat_hw.schema import (
     RunConfig,
     SimulationPass,
     SimulationResult,
-    Stage,
+    Source,
     TrainResult,
     VivadoResult,
 )
 
-SYNTH: Stage = "yosys_synth"
+SYNTH: Source = "yosys_synth"
 FLOAT, LEARNED = "float", "learned"
 
 
@@ -44,7 +44,7 @@ class BuildReport:
     fifos: FifoSizing | None = None
     simulation: SimulationResult | None = None
     board: Board | None = None
-    resources: dict[Stage, ResourceReport] = field(default_factory=dict)
+    resources: dict[Source, ResourceReport] = field(default_factory=dict)
     bitstream: BitstreamResult | None = None
     vivado: VivadoResult | None = None
     written: str | None = None
@@ -63,14 +63,14 @@ class BuildReport:
         """Whether no RTL was asked for."""
         return self.request is not None and self.request.goal == "estimate"
 
-    def total(self, stage: Stage, name: str) -> int | None:
-        """Return the whole design's count of resource ``name`` at ``stage``."""
-        report = self.resources.get(stage)
+    def total(self, source: Source, name: str) -> int | None:
+        """Return the whole design's count of resource ``name`` by ``source``."""
+        report = self.resources.get(source)
         return None if report is None else getattr(report.total, name)
 
-    def layer(self, stage: Stage, layer: str, name: str) -> int | None:
-        """Return one layer's count of resource ``name`` at ``stage``."""
-        report = self.resources.get(stage)
+    def layer(self, source: Source, layer: str, name: str) -> int | None:
+        """Return one layer's count of resource ``name`` by ``source``."""
+        report = self.resources.get(source)
         rows = () if report is None else report.layers
         return next((getattr(r.resources, name) for r in rows if r.layer == layer), None)
 
@@ -87,14 +87,14 @@ class BuildReport:
         return next((p for p in free if p.kind == "real"), free[0] if free else None)
 
 
-def estimate_of(build: BuildReport | None) -> Stage:
-    """Return the stage of the estimate that the build's backend made."""
+def estimate_of(build: BuildReport | None) -> Source:
+    """Return the source of the estimate that the build's backend made."""
     known = build.resources if build else {}
-    return next((stage for stage in ESTIMATES if stage in known), ESTIMATES[0])
+    return next((source for source in ESTIMATES if source in known), ESTIMATES[0])
 
 
-def stages_of(build: BuildReport | None) -> tuple[Stage, ...]:
-    """Return the stages that a report has a row for: estimate and Yosys always, then others."""
+def sources_of(build: BuildReport | None) -> tuple[Source, ...]:
+    """Return the sources that a report has a row for: estimate and Yosys always, then others."""
     return tuple(dict.fromkeys((estimate_of(build), SYNTH, *(build.resources if build else ()))))
 
 

@@ -37,7 +37,7 @@ def provenance_table(run: RunReport) -> Table:
             continue
         digest = words(f"request {build.request.digest()}" if build.request else None)
         rows.append((name, words("build"), digest, words("-"), words(build.written)))
-        for stage, report in build.resources.items():
+        for source, report in build.resources.items():
             digest = words(f"{report.source_file} {report.source_sha256[:16]}")
-            rows.append((name, words(stage), digest, words("-"), words("-")))
+            rows.append((name, words(source), digest, words("-"), words("-")))
     return Table("records", "Records", columns, tuple(rows), folded=True)

@@ -20,10 +20,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """One column; ``stage`` names where its numbers come from."""
+    """One column; ``source`` names where its numbers come from."""
 
     head: str
-    stage: str = ""
+    source: str = ""
     numeric: bool = True
 
 

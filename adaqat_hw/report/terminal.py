@@ -31,7 +31,7 @@ from adaqat_hw.report.overview import runs_pace_warning, runs_table
 from adaqat_hw.report.tables import Cell, Table
 from adaqat_hw.report.text import MISSING, MISSING_IN_WORDS, clean
 
-# A terminal has no room for all four resources at two stages and their ratio.
+# A terminal has no room for all four resources at two sources and their ratio.
 _BRIEF = ("lut", "dsp")
 
 
@@ -129,8 +129,8 @@ def _rich(table: Table) -> RenderableType:
     )
     for column in table.columns:
         # A line break after the underscore keeps a column of numbers as narrow as its numbers.
-        stage = escape(column.stage).replace("_", "_\n")
-        head = escape(column.head) + (f"\n[dim]{stage}[/]" if stage else "")
+        source = escape(column.source).replace("_", "_\n")
+        head = escape(column.head) + (f"\n[dim]{source}[/]" if source else "")
         made.add_column(head, justify="right" if column.numeric else "left", overflow="fold")
     for row in table.rows:
         made.add_row(*(_cell(cell) for cell in row))

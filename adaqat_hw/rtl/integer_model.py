@@ -77,14 +77,14 @@ class IntegerModel:
             ValueError: a frame of the wrong shape, or a value outside a declared type.
         """
         outputs = self.trace(frames)[self.graph.output_stream.name]
-        return outputs.reshape(-1, *self.graph.ends.output_shape)
+        return outputs.reshape(-1, *self.graph.host.output_shape)
 
     def trace(self, frames: ArrayLike) -> dict[str, IntArray]:
         """Return every tensor of the graph by stream name, frames first."""
-        ends = self.graph.ends
-        x = require_range(frames, ends.input_dtype, "Input frames")
-        if x.shape[1:] != ends.input_shape:
-            raise ValueError(f"Frames must be (n, *{ends.input_shape!r}), not {x.shape!r}.")
+        host = self.graph.host
+        x = require_range(frames, host.input_dtype, "Input frames")
+        if x.shape[1:] != host.input_shape:
+            raise ValueError(f"Frames must be (n, *{host.input_shape!r}), not {x.shape!r}.")
         tensors = {self.graph.input_stream.name: x}
         for node, operator in self._steps:
             try:

@@ -52,11 +52,11 @@ from adaqat_hw.schema.fifos import FifoDepth, FifoSizing
 from adaqat_hw.schema.hardware import (
     HardwareGraph,
     HardwareNode,
+    HostInterface,
     ImplChoice,
     InputStep,
     IntType,
     MvauImpl,
-    SoftwareEnds,
     Stream,
 )
 from adaqat_hw.schema.network import LayerKind, LayerSpec, NetworkSpec
@@ -67,7 +67,7 @@ from adaqat_hw.schema.resources import (
     LayerResources,
     ResourceReport,
     Resources,
-    Stage,
+    Source,
     add_resources,
 )
 from adaqat_hw.schema.simulation import SimulationPass, SimulationResult
@@ -110,6 +110,7 @@ __all__ = [
     "Goal",
     "HardwareGraph",
     "HardwareNode",
+    "HostInterface",
     "ImplChoice",
     "InputQuant",
     "InputStep",
@@ -138,8 +139,7 @@ __all__ = [
     "RunConfig",
     "SimulationPass",
     "SimulationResult",
-    "SoftwareEnds",
-    "Stage",
+    "Source",
     "StepRecord",
     "Stream",
     "ThroughputKind",

@@ -15,11 +15,13 @@ from adaqat_hw.errors import ConfigError, OtherVersion
 class Record(BaseModel):
     """Immutable record that crosses a stage or a process boundary.
 
-    Subclasses set ``schema_version``; it is written to disk and checked on reading.
+    Subclasses set ``schema_version``; it is written to disk and checked on reading. ``remedy``
+    is what to do about a record of another version.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     schema_version: ClassVar[int] = 1
+    remedy: ClassVar[str] = "run the stage again"
 
     def to_json(self) -> str:
         """Return indented JSON with the record's type and version in front."""
@@ -66,7 +68,7 @@ class Record(BaseModel):
         if version != cls.schema_version:
             raise OtherVersion(
                 f"{source!r} has {cls.__name__} version {version!r}; this release reads version "
-                f"{cls.schema_version}: run the stage again."
+                f"{cls.schema_version}: {cls.remedy}."
             )
         try:
             return cls.model_validate(body)

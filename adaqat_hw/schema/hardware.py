@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from adaqat_hw.schema._base import Record
 from adaqat_hw.schema.resources import Resources
@@ -92,7 +92,7 @@ class InputStep(Record):
     shape: tuple[int, ...] = ()
 
 
-class SoftwareEnds(Record):
+class HostInterface(Record):
     """What stays in software: the float input quantizer and the float output scale.
 
     The raw input goes through ``input_steps`` in float32, in their order, and is x then.
@@ -127,13 +127,16 @@ class HardwareGraph(Record):
     and what FINN's own graph computes for them (QONNX execution).
     """
 
+    schema_version: ClassVar[int] = 2
+    remedy: ClassVar[str] = "build again"
+
     network: str
     part: str
     clock_ns: float
     nodes: tuple[HardwareNode, ...]
     input_stream: Stream
     output_stream: Stream
-    ends: SoftwareEnds
+    host: HostInterface
     parameters_file: str
     parameters_sha256: str
     golden_file: str

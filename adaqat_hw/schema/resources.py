@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import ClassVar, Literal
 
 from adaqat_hw.schema._base import Record
 
-Stage = Literal[
+Source = Literal[
     "analytic", "finn_estimate", "yosys_synth", "nextpnr_pnr", "vivado_synth", "vivado_impl"
 ]
 # What a backend's own estimate may be: one for each backend that makes one.
-ESTIMATES: tuple[Stage, ...] = ("finn_estimate",)
+ESTIMATES: tuple[Source, ...] = ("finn_estimate",)
 
 
 class Resources(Record):
@@ -46,15 +46,18 @@ class LayerResources(Record):
 
 
 class ResourceReport(Record):
-    """Total and per-layer resources of one design at one stage, with provenance.
+    """Total and per-layer resources of one design from one source, with provenance.
 
     ``layer_sum`` is the sum of ``layers``; it differs from ``total`` where the whole was
     synthesized as one, and ``total_is_sum`` says that it was not. ``unmatched`` lists hardware
     nodes that belong to no layer row.
     """
 
+    schema_version: ClassVar[int] = 2
+    remedy: ClassVar[str] = "build again"
+
     plan: str
-    stage: Stage
+    source: Source
     part: str
     tool: str
     tool_version: str

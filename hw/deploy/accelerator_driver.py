@@ -19,7 +19,7 @@ STEPS = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide
 
 
 def load_design(folder: Path = HERE) -> dict[str, Any]:
-    """Return the record of the design: ``input`` and ``output`` stream, ``ends``."""
+    """Return the record of the design: ``input`` and ``output`` stream, ``host``."""
     body: dict[str, Any] = json.loads((folder / "design.json").read_text(encoding="utf-8"))
     return body
 
@@ -30,22 +30,22 @@ def quantize(design: dict[str, Any], images: np.ndarray) -> np.ndarray:
     What the network computes before its input quantizer (``input_steps``) is computed here. They
     are laid out as the accelerator takes them: channels last where there are channels.
     """
-    ends = design["ends"]
-    bits, signed = ends["input_dtype"]["bits"], ends["input_dtype"]["signed"]
-    narrow = int(ends["input_narrow"])
+    host = design["host"]
+    bits, signed = host["input_dtype"]["bits"], host["input_dtype"]["signed"]
+    narrow = int(host["input_narrow"])
     low = narrow - (1 << (bits - 1)) if signed else 0
     high = (1 << (bits - 1)) - 1 if signed else (1 << bits) - 1 - narrow
     scaled = np.asarray(images, dtype=np.float32)
-    for step in ends.get("input_steps", ()):
+    for step in host.get("input_steps", ()):
         constant = np.array(step["values"], dtype=np.float32).reshape(step["shape"])
         scaled = STEPS[step["op"]](scaled, constant)
-    if ends.get("input_bipolar", False):
+    if host.get("input_bipolar", False):
         values = np.where(scaled >= 0, high, low).astype(np.int64)
     else:
-        scaled = np.rint(scaled / np.float32(ends["input_scale"]))
+        scaled = np.rint(scaled / np.float32(host["input_scale"]))
         values = np.clip(scaled, low, high).astype(np.int64)
     # A network that flattens its images first takes them in their own order.
-    image = ends["input_nchw"] and values.ndim == 4 and len(ends["input_shape"]) == 3
+    image = host["input_nchw"] and values.ndim == 4 and len(host["input_shape"]) == 3
     return np.moveaxis(values, 1, -1) if image else values
 
 
@@ -79,8 +79,8 @@ def unpack(design: dict[str, Any], raw: np.ndarray) -> np.ndarray:
 
 def logits(design: dict[str, Any], values: np.ndarray) -> np.ndarray:
     """Return the logits of the accelerator's integers."""
-    ends = design["ends"]
-    scale, bias = np.array(ends["output_scale"]), np.array(ends["output_bias"])
+    host = design["host"]
+    scale, bias = np.array(host["output_scale"]), np.array(host["output_bias"])
     return np.asarray(values * scale + bias)
 
 

@@ -23,10 +23,10 @@ from adaqat_hw.schema import (
     BuildResult,
     HardwareGraph,
     HardwareNode,
+    HostInterface,
     IntType,
     Resources,
     SimulationResult,
-    SoftwareEnds,
     Stream,
 )
 
@@ -66,7 +66,7 @@ class TwoLayers:
             input_stream=source, output_stream=sink, cycles_estimated=16, fps_estimated=1.0,
             parameters_file=folder.parameters.name, parameters_sha256="",
             golden_file=folder.golden.name, golden_sha256="",
-            ends=SoftwareEnds(
+            host=HostInterface(
                 input_scale=1.0, input_dtype=S4, input_nchw=False, input_shape=(1, 4),
                 output_shape=(1, 4), output_dtype=S14, output_scale=(1.0,), output_bias=(0.0,),
             ),

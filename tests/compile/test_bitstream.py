@@ -1,4 +1,4 @@
-"""The bitstream stage on a 4x4 MLP of this project's own RTL: no FINN needed."""
+"""The bitstream task on a 4x4 MLP of this project's own RTL: no FINN needed."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from adaqat_hw.schema import (
     BuildRequest,
     HardwareGraph,
     HardwareNode,
+    HostInterface,
     IntType,
     ResourceReport,
     Resources,
     SimulationPass,
     SimulationResult,
-    SoftwareEnds,
     Stream,
 )
 
@@ -60,7 +60,7 @@ def mvau(name, source, sink):
 
 
 def write_build(folder: Path, clock_ns: float = 40.0) -> HardwareGraph:
-    """Write what the stages before leave: request, graph, parameters, golden frames, timing."""
+    """Write what the tasks before leave: request, graph, parameters, golden frames, timing."""
     first, inner, last = stream("in", 2, S4), stream("h", 1, S9), stream("out", 1, S14)
     graph = HardwareGraph(
         network="mlp", part="xc7z020clg400-1", clock_ns=clock_ns,
@@ -68,7 +68,7 @@ def write_build(folder: Path, clock_ns: float = 40.0) -> HardwareGraph:
         input_stream=first, output_stream=last, parameters_file="params.npz",
         parameters_sha256="", golden_file="golden.npz", golden_sha256="", cycles_estimated=16,
         fps_estimated=1.0,
-        ends=SoftwareEnds(
+        host=HostInterface(
             input_scale=1.0, input_dtype=S4, input_nchw=False, input_shape=(1, 4),
             output_shape=(1, 4), output_dtype=S14, output_scale=(1.0,), output_bias=(0.0,),
         ),
@@ -186,7 +186,7 @@ def test_records_and_what_is_said(folder, routed):
     assert (made.build, made.clock_mhz, made.timing_met) == (request.digest(), 25.0, True)
     assert made.line_fps == pytest.approx(1e6 / 10 / (2 + 8 + 4))
     report = ResourceReport.read(folder / "resources-nextpnr_pnr.json")
-    assert (report.stage, report.part, report.total.lut) == ("nextpnr_pnr", BOARD.part, 700)
+    assert (report.source, report.part, report.total.lut) == ("nextpnr_pnr", BOARD.part, 700)
     assert (report.fmax_mhz, report.slack_ns) == (80.0, 40.0 - 12.5)
     assert report.layer_sum.lut is None
     assert routed["parameters"]["IN_WIDTH"] == 8
@@ -204,7 +204,7 @@ def test_the_report_shows_clock_and_throughput(folder, routed):
     assert body["throughput"]["fmax_mhz"] == 80.0
     assert body["throughput"]["fps_at_fmax"] == pytest.approx(5e6)
     assert body["bitstream"]["file"] == "accelerator.bit"
-    row = next(r for r in body["resources"] if r["stage"] == "nextpnr_pnr")
+    row = next(r for r in body["resources"] if r["source"] == "nextpnr_pnr")
     assert (row["lut"], row["tool"]) == (700, "nextpnr-ecp5 9.9")
 
 

@@ -12,7 +12,7 @@ from adaqat_hw.compile import deploy
 from adaqat_hw.errors import ConfigError
 from adaqat_hw.rtl.packing import pack_words, unpack_words
 from adaqat_hw.rtl.verilate import Simulator, Stall
-from adaqat_hw.schema import HardwareGraph, IntType, SoftwareEnds, Stream
+from adaqat_hw.schema import HardwareGraph, HostInterface, IntType, Stream
 
 WIDTHS = (8, 64, 72, 200)
 
@@ -22,14 +22,14 @@ def make_graph(elements=3, bits=5, *, nchw=False):
         name="i", dtype=IntType(bits=bits, signed=True), folded_shape=(1, 4, 2, 1, elements)
     )
     made = Stream(name="o", dtype=IntType(bits=17, signed=True), folded_shape=(1, 2, 5))
-    ends = SoftwareEnds(
+    host = HostInterface(
         input_scale=0.5, input_dtype=given.dtype, input_narrow=True, input_nchw=nchw,
         input_shape=(4, 2, elements), output_shape=(1, 10), output_dtype=made.dtype,
         output_scale=(0.25,), output_bias=tuple(range(10)),
     )  # fmt: skip
     return HardwareGraph(
         network="n", part="p", clock_ns=10.0, nodes=(), input_stream=given, output_stream=made,
-        ends=ends, parameters_file="p.npz", parameters_sha256="0", golden_file="g.npz",
+        host=host, parameters_file="p.npz", parameters_sha256="0", golden_file="g.npz",
         golden_sha256="0", cycles_estimated=1, fps_estimated=1.0,
     )  # fmt: skip
 
@@ -86,9 +86,9 @@ def test_the_driver_computes_what_lies_before_the_input_quantizer(driver):
     steps = ({"op": "mul", "values": (2.0,)}, {"op": "sub", "values": (1.0,)})
     sign = IntType(bits=1, signed=False)
     changes = {"input_steps": steps, "input_bipolar": True, "input_dtype": sign}
-    body = graph.ends.model_dump() | changes | {"input_narrow": False, "input_shape": (8,)}
-    ends = SoftwareEnds(**body)
-    facts = deploy.design_facts(graph.model_copy(update={"ends": ends}))
+    body = graph.host.model_dump() | changes | {"input_narrow": False, "input_shape": (8,)}
+    host = HostInterface(**body)
+    facts = deploy.design_facts(graph.model_copy(update={"host": host}))
     images = np.full((1, 2, 2, 2), 0.1)
     images[0, 0, 1, 0], images[0, 1, 1, 1] = 0.5, 0.9
     got = driver.quantize(facts, images)
@@ -98,8 +98,8 @@ def test_the_driver_computes_what_lies_before_the_input_quantizer(driver):
 def test_the_driver_takes_constants_per_channel(driver):
     graph = make_graph(nchw=True)
     step = {"op": "add", "values": (1.0, 2.0, 3.0), "shape": (3, 1, 1)}
-    ends = SoftwareEnds(**(graph.ends.model_dump() | {"input_steps": (step,)}))
-    facts = deploy.design_facts(graph.model_copy(update={"ends": ends}))
+    host = HostInterface(**(graph.host.model_dump() | {"input_steps": (step,)}))
+    facts = deploy.design_facts(graph.model_copy(update={"host": host}))
     got = driver.quantize(facts, np.zeros((1, 3, 4, 2)))
     assert got.shape == (1, 4, 2, 3)
     assert got[0, 3, 1].tolist() == [2, 4, 6]

@@ -21,10 +21,10 @@ from adaqat_hw.schema import (
     FifoSizing,
     HardwareGraph,
     HardwareNode,
+    HostInterface,
     IntType,
     Resources,
     SimulationResult,
-    SoftwareEnds,
     Stream,
 )
 
@@ -59,7 +59,7 @@ def graph() -> HardwareGraph:
             node("add", "ElementwiseAdd", [y, bypass], [total]),
         ),
         input_stream=x, output_stream=total,
-        ends=SoftwareEnds(
+        host=HostInterface(
             input_scale=1.0, input_dtype=S4, input_nchw=False, input_shape=(SIZE,),
             output_shape=(SIZE,), output_dtype=S17, output_scale=(1.0,), output_bias=(0.0,),
         ),

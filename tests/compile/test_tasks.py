@@ -11,9 +11,9 @@ from adaqat_hw.run import BuildFolder
 from adaqat_hw.schema import (
     HardwareGraph,
     HardwareNode,
+    HostInterface,
     IntType,
     Resources,
-    SoftwareEnds,
     Stream,
 )
 
@@ -76,7 +76,7 @@ def graph(*nodes):
         nodes=nodes,
         input_stream=nodes[0].inputs[0],
         output_stream=nodes[-1].outputs[0],
-        ends=SoftwareEnds(
+        host=HostInterface(
             input_scale=1.0,
             input_dtype=four,
             input_nchw=False,
@@ -110,7 +110,7 @@ def test_the_estimate_never_turns_missing_into_zero(tmp_path):
     assert report.total == Resources(lut=None, ff=None, dsp=0, bram_18k=None, uram=None)
     assert report.layers[0].resources.lut is None
     assert report.unmatched == ("c",)
-    assert (report.stage, report.tool, report.source_file) == (
+    assert (report.source, report.tool, report.source_file) == (
         "finn_estimate",
         "finn-plus",
         "hardware.json",

@@ -273,7 +273,7 @@ def test_a_real_build_takes_the_predicted_cycles_and_its_luts_lie_within_the_err
         assert node.impl == row["impl"]
         assert {k: node.attributes[k] for k in row["folds"]} == row["folds"]
     assert record["fps"] >= 4_000_000
-    whole = next(r for r in body["resources"] if r["stage"] == "yosys_synth")
+    whole = next(r for r in body["resources"] if r["source"] == "yosys_synth")
     assert whole["dsp"] == record["total"]["dsp"]
     # docs/hardware.md: the mean error of the LUT MVAUs' LUTs is 9 %; the record's bar is one RMS.
     assert record["total"]["lut"] == pytest.approx(whole["lut"], rel=0.09)

@@ -1,4 +1,4 @@
-"""The Vivado stage against a Vivado that checks its Tcl and can be told how to fail."""
+"""The Vivado task against a Vivado that checks its Tcl and can be told how to fail."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import pytest
 
 from adaqat_hw import boards
 from adaqat_hw.compile import implement
-from adaqat_hw.compile.design import Design as CompiledDesign
+from adaqat_hw.compile.design import Design
 from adaqat_hw.compile.environment import Local
 from adaqat_hw.compile.tcl import Raw, command, listing, word
 from adaqat_hw.compile.tool_checks import require_goal
 from adaqat_hw.compile.vivado_board import board_script
-from adaqat_hw.compile.vivado_scripts import Design, ip_script, ooc_script
+from adaqat_hw.compile.vivado_scripts import VivadoSources, ip_script, ooc_script
 from adaqat_hw.errors import ConfigError, ReportError, StageFailed, ToolNotFound
 from adaqat_hw.rtl.stitch import StitchedDesign, instance_names
 from adaqat_hw.run import BuildFolder
@@ -25,10 +25,10 @@ from adaqat_hw.schema import (
     VIVADO_GOALS,
     HardwareGraph,
     HardwareNode,
+    HostInterface,
     IntType,
     ResourceReport,
     Resources,
-    SoftwareEnds,
     Stream,
     VivadoResult,
 )
@@ -51,13 +51,13 @@ def make_graph():
         )
         for k, (name, layer) in enumerate((("a.0", "one"), ("b", "one"), ("c", "two"), ("d", None)))
     )  # fmt: skip
-    ends = SoftwareEnds(
+    host = HostInterface(
         input_scale=0.25, input_dtype=four, input_nchw=False, input_shape=(1, 8),
         output_shape=(1, 8), output_dtype=four, output_scale=(0.5,), output_bias=(1.0,),
     )  # fmt: skip
     return HardwareGraph(
         network="n", part="p", clock_ns=10.0, nodes=nodes, input_stream=nodes[0].inputs[0],
-        output_stream=nodes[-1].outputs[0], ends=ends, parameters_file="p.npz",
+        output_stream=nodes[-1].outputs[0], host=host, parameters_file="p.npz",
         parameters_sha256="0", golden_file="g.npz", golden_sha256="0", cycles_estimated=1,
         fps_estimated=1.0,
     )  # fmt: skip
@@ -82,7 +82,7 @@ def folder(tmp_path, monkeypatch):
     design = StitchedDesign(
         rtl, "accelerator", sources, {"w.dat": rtl / "w.dat"}, 8, 8, {}, {}, ("d",)
     )
-    monkeypatch.setattr(CompiledDesign, "stitch", lambda self, graph: design)
+    monkeypatch.setattr(Design, "stitch", lambda self, graph: design)
     return made
 
 
@@ -105,7 +105,7 @@ def vivado(tmp_path, monkeypatch):
 def run(folder, goal, board="pynq-z1"):
     notes = []
     chosen = boards.load(board)
-    compiled = CompiledDesign.read(BuildFolder(folder))
+    compiled = Design.read(BuildFolder(folder))
     told = implement.implement_design(compiled, chosen, goal, "learned", Local(), notes.append)
     return *told, notes
 
@@ -118,9 +118,9 @@ def test_out_of_context_reports_become_records(folder, vivado, board):
     result = VivadoResult.read(folder / "vivado.json")
     assert (result.vivado, result.timing.wns_ns, result.timing.met) == ("2022.2", 0.0, True)
     assert result.power.total_w == 1.795
-    for stage in ("vivado_synth", "vivado_impl"):
-        report = ResourceReport.read(folder / f"resources-{stage}.json")
-        assert report.stage == stage
+    for source in ("vivado_synth", "vivado_impl"):
+        report = ResourceReport.read(folder / f"resources-{source}.json")
+        assert report.source == source
         assert [(row.layer, row.nodes) for row in report.layers] == [
             ("one", ("a.0", "b")),
             ("two", ("c",)),
@@ -345,7 +345,7 @@ def test_control_characters_go_into_no_script():
 
 
 def scripts(name="src/a.sv"):
-    design = Design("top", "xc7z020clg400-1", 10.0, (name,), ("src/w.dat",))
+    design = VivadoSources("top", "xc7z020clg400-1", 10.0, (name,), ("src/w.dat",))
     made = [ooc_script(design, 2), ip_script(design, "accelerator_ip")]
     boards_ = ("pynq-z1", "pynq-z2", "ultra96-v2", "zcu104", "kv260")
     return made + [board_script(boards.load(b), 5.0, 2) for b in boards_]

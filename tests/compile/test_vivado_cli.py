@@ -206,7 +206,7 @@ def test_missed_timing_is_told_and_shown_and_a_second_run_succeeds(compiled):
         "vivado failed: timing is not met: the worst path misses 10 ns by 0.312 ns (97.0 MHz are "
         "reached); build with --clock-ns 10.4 or more"
     ) in sentence(err)
-    # The measurement is kept; the stage is not done and nothing can be taken to a board.
+    # The measurement is kept; the task is not done and nothing can be taken to a board.
     assert made_by_vivado(folder) == RECORDS
     code, out, _ = compiled.run("report", str(run), "--json")
     body = json.loads(out)
@@ -239,10 +239,10 @@ def test_missed_timing_is_told_and_shown_and_a_second_run_succeeds(compiled):
 
 
 def check_summary(body, goal):
-    rows = {row["stage"]: row for row in body["resources"]}
-    stages = {"finn_estimate", "yosys_synth", "vivado_impl"}
-    assert set(rows) == stages | ({"vivado_synth"} if goal == "ooc_synth" else set())
-    assert all(row["lut"] > 0 for stage, row in rows.items() if stage != "finn_estimate")
+    rows = {row["source"]: row for row in body["resources"]}
+    sources = {"finn_estimate", "yosys_synth", "vivado_impl"}
+    assert set(rows) == sources | ({"vivado_synth"} if goal == "ooc_synth" else set())
+    assert all(row["lut"] > 0 for source, row in rows.items() if source != "finn_estimate")
     placed = rows["vivado_impl"]
     assert (placed["tool"], placed["part"]) == ("vivado 2022.2", "xc7z020clg400-1")
     assert (placed["slack_ns"], placed["fmax_mhz"]) == (0.0, 100.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from adaqat_hw.cost.hardware_cost import HardwareCostModel, ResourceFit
-from adaqat_hw.schema import HardwareGraph, HardwareNode, IntType, Resources, SoftwareEnds, Stream
+from adaqat_hw.schema import HardwareGraph, HardwareNode, HostInterface, IntType, Resources, Stream
 
 WIDTHS = {
     "MVAU/lut": {"lut": {"gates": 1.4, "accumulators": 0.6, "one": 5}, "ff": {"outputs": 2}},
@@ -62,14 +62,14 @@ def _graph():
         )
         for k, (name, op, layer, cycles, attributes) in enumerate(chain)
     )
-    ends = SoftwareEnds(
+    host = HostInterface(
         input_scale=1.0, input_dtype=streams[0].dtype, input_nchw=True, input_shape=(1, 6, 6, 2),
         output_shape=(1, 3), output_dtype=streams[-1].dtype, output_scale=(1.0,),
         output_bias=(0.0,),
     )  # fmt: skip
     return HardwareGraph(
         network="small", part="xc7z020clg400-1", clock_ns=10.0, nodes=nodes,
-        input_stream=streams[0], output_stream=streams[-1], ends=ends,
+        input_stream=streams[0], output_stream=streams[-1], host=host,
         parameters_file="params.npz", parameters_sha256="", golden_file="golden.npz",
         golden_sha256="", cycles_estimated=1152, fps_estimated=86805.5,
     )  # fmt: skip

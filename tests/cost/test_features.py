@@ -9,10 +9,10 @@ from adaqat_hw.schema import (
     BitWidthPlan,
     HardwareGraph,
     HardwareNode,
+    HostInterface,
     IntType,
     LayerBits,
     Resources,
-    SoftwareEnds,
     Stream,
 )
 
@@ -46,7 +46,7 @@ def graph_of(*nodes):
         nodes=nodes,
         input_stream=stream(8),
         output_stream=stream(8),
-        ends=SoftwareEnds(
+        host=HostInterface(
             input_scale=1.0,
             input_dtype=integer,
             input_nchw=False,

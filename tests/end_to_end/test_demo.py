@@ -19,16 +19,16 @@ def report(workplace, run_command):
     return json.loads(done.stdout)
 
 
-def row(report, plan, stage):
-    rows = [r for r in report["resources"] if (r["plan"], r["stage"]) == (plan, stage)]
+def row(report, plan, source):
+    rows = [r for r in report["resources"] if (r["plan"], r["source"]) == (plan, source)]
     assert len(rows) == 1
     return rows[0]
 
 
 def test_the_report_holds_three_plans_at_two_stages(report):
-    stages = {(r["plan"], r["stage"]) for r in report["resources"]}
+    sources = {(r["plan"], r["source"]) for r in report["resources"]}
     plans = ("learned", "w8a8", "w4a4")
-    assert stages >= {(p, s) for p in plans for s in ("finn_estimate", "yosys_synth")}
+    assert sources >= {(p, s) for p in plans for s in ("finn_estimate", "yosys_synth")}
 
 
 def test_the_export_agrees_with_pytorch_on_the_whole_test_set(report):
@@ -82,10 +82,10 @@ def test_cycles_are_measured_and_estimated(report):
 def test_a_second_run_has_nothing_to_do(workplace, run_command):
     done = run_command("run", "configs/demo.toml", cwd=workplace)
     assert done.returncode == 0, done.stderr
-    stages = [line for line in done.stderr.splitlines() if "✓" in line and "report" not in line]
-    # Of each build: the estimate that its folding is searched from, the search, and four stages.
-    assert len(stages) == 4 + 3 + 3 * (2 + 4)
-    assert all("up to date" in line for line in stages), done.stderr
+    lines = [line for line in done.stderr.splitlines() if "✓" in line and "report" not in line]
+    # Of each build: the estimate that its folding is searched from, the search, and four tasks.
+    assert len(lines) == 4 + 3 + 3 * (2 + 4)
+    assert all("up to date" in line for line in lines), done.stderr
 
 
 def test_another_configuration_does_not_overwrite_a_finished_training(workplace, run_command):

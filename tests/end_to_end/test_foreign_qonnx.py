@@ -27,7 +27,7 @@ def test_a_foreign_network_is_built_simulated_and_synthesized(
     resources = json.loads(next(tmp_path.rglob("resources-yosys_synth.json")).read_text())
     assert (resources["total"]["dsp"] > 0) == (impl == "dsp")
     summary = json.loads(done.stdout)
-    (row,) = [r for r in summary["resources"] if r["stage"] == "yosys_synth"]
+    (row,) = [r for r in summary["resources"] if r["source"] == "yosys_synth"]
     for name in ("lut", "ff", "dsp", "bram_18k"):
         assert row[name] == resources["total"][name]
     assert 100 < row["lut"] < 5000
@@ -193,7 +193,7 @@ def require_equal_to_the_file(path, build, frames):
     spec.loader.exec_module(driver)
     facts = deploy.design_facts(graph)
     integers = driver.quantize(facts, frames)
-    integers = integers.reshape(len(frames), *graph.ends.input_shape)
+    integers = integers.reshape(len(frames), *graph.host.input_shape)
     with np.load(build / graph.parameters_file) as arrays:
         made = IntegerModel(graph, dict(arrays)).run(integers)
     found = driver.logits(facts, made.reshape(len(frames), -1))
@@ -236,8 +236,8 @@ def test_a_binary_network_of_linear_layers(tmp_path, run_command, weight_bits, a
     folder = build(run_command, tmp_path, path, "--frames", "10")
     graph = require_equal_to_the_file(path, folder, tied_frames((1, 4, 6), 40, 0.0))
     assert graph.input_stream.dtype.bits == act_bits
-    assert graph.ends.input_bipolar == (act_bits == 1)
-    assert [s.op for s in graph.ends.input_steps] == ["mul", "sub"]
+    assert graph.host.input_bipolar == (act_bits == 1)
+    assert [s.op for s in graph.host.input_steps] == ["mul", "sub"]
     assert {n.attributes["weight_bits"] for n in of_op(graph, "MVAU")} == {2}
     assert {n.outputs[0].dtype.bits for n in of_op(graph, "Thresholding")} == {act_bits}
     assert {n.impl for n in of_op(graph, "MVAU")} == {"lut"}

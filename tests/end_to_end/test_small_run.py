@@ -42,11 +42,11 @@ def test_a_run_without_a_build_reports_what_is_missing(folder, run_command):
     assert report["accuracy"]["quantized"] > 0.5
     assert report["verify"]["rtl_frames"] is None
     assert report["throughput"]["cycles_per_frame_measured"] is None
-    rows = [(row["plan"], row["stage"], row["lut"]) for row in report["resources"]]
+    rows = [(row["plan"], row["source"], row["lut"]) for row in report["resources"]]
     assert rows == [
-        (plan, stage, None)
+        (plan, source, None)
         for plan in ("learned", "w4a4")
-        for stage in ("finn_estimate", "yosys_synth")
+        for source in ("finn_estimate", "yosys_synth")
     ]
 
 

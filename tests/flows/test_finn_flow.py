@@ -59,14 +59,14 @@ def test_golden_frames_have_all_kinds_and_real_ones_first(cnn):
     assert kinds == ["real"] * 12 + ["random"] * 16 + ["extreme"] * 4
     assert (cnn.golden["labels"][:12] >= 0).all()
     assert (cnn.golden["labels"][12:] == -1).all()
-    assert cnn.golden["inputs"].shape == (32, *cnn.graph.ends.input_shape) == (32, 4, 4, 2)
+    assert cnn.golden["inputs"].shape == (32, *cnn.graph.host.input_shape) == (32, 4, 4, 2)
 
 
 def test_golden_outputs_scale_to_the_networks_logits(cnn):
-    ends, wanted = cnn.graph.ends, np.load(cnn.request.golden)["logits"]
-    found = cnn.golden["outputs"][:12] * np.array(ends.output_scale) + np.array(ends.output_bias)
+    host, wanted = cnn.graph.host, np.load(cnn.request.golden)["logits"]
+    found = cnn.golden["outputs"][:12] * np.array(host.output_scale) + np.array(host.output_bias)
     assert np.max(np.abs(found - wanted)) <= 1e-3 * np.max(np.abs(wanted))
-    assert len(ends.output_scale) == 10
+    assert len(host.output_scale) == 10
 
 
 def test_the_hardware_graph_computes_the_golden_outputs(cnn):
@@ -106,7 +106,7 @@ def test_streams_connect_and_the_ends_match(cnn):
             assert produced[stream.name].width == stream.width
         produced |= {s.name: s for s in node.outputs}
     assert produced[cnn.graph.output_stream.name] == cnn.graph.output_stream
-    assert cnn.graph.ends.output_dtype == cnn.graph.output_stream.dtype
+    assert cnn.graph.host.output_dtype == cnn.graph.output_stream.dtype
 
 
 def test_rtl_of_finn_is_there_and_weight_memories_are_not(cnn):

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from adaqat_hw.schema import SoftwareEnds
+from adaqat_hw.schema import HostInterface
 
 SCALE_IN, SCALE_ACT, BITS = 0.125, 0.0917, 4
 
@@ -46,13 +46,13 @@ def make_state(flow_module, writer):
         )  # fmt: skip
         opsets = [helper.make_opsetid("", 13), helper.make_opsetid("qonnx.custom_op.general", 1)]
         integers = helper.make_model(graph, opset_imports=opsets, ir_version=8)
-        ends = SoftwareEnds(
+        host = HostInterface(
             input_scale=SCALE_IN, input_dtype={"bits": 4, "signed": True}, input_nchw=False,
             input_shape=(16,), output_shape=(10,), output_dtype={"bits": 16, "signed": True},
             output_scale=(1.0,), output_bias=(0.0,),
         )  # fmt: skip
         return SimpleNamespace(
-            file_model=wrapped(w.model()), integer_model=wrapped(integers), ends=ends,
+            file_model=wrapped(w.model()), integer_model=wrapped(integers), host=host,
             input_name="x", steps=(),
         )  # fmt: skip
 
@@ -67,7 +67,7 @@ def wrapped(model: onnx.ModelProto):
 
 
 def look(flow_module, state, frames):
-    inputs = flow_module("host_interface").quantize_inputs(state.ends, frames)
+    inputs = flow_module("host_interface").quantize_inputs(state.host, frames)
     return flow_module("layerwise").explained(state, frames, state.integer_model, inputs)
 
 

@@ -251,9 +251,9 @@ def test_an_addition_moves_past_a_max_pool(flow_module):
 @pytest.mark.parametrize(("narrow", "signed", "levels"), [(False, False, [0, 1, 1]),
                                                           (True, True, [-1, 1, 1])])  # fmt: skip
 def test_the_host_takes_signs(flow_module, narrow, signed, levels):
-    from adaqat_hw.schema import InputStep, IntType, SoftwareEnds
+    from adaqat_hw.schema import HostInterface, InputStep, IntType
 
-    ends = SoftwareEnds(
+    host = HostInterface(
         input_scale=0.5, input_dtype=IntType(bits=1 + int(signed), signed=signed),
         input_narrow=narrow, input_nchw=False, input_shape=(3,), output_shape=(1,),
         output_dtype=IntType(bits=1, signed=False), output_scale=(1.0,), output_bias=(0.0,),
@@ -262,9 +262,9 @@ def test_the_host_takes_signs(flow_module, narrow, signed, levels):
     )  # fmt: skip
     x = np.array([[0.49, 0.5, 0.9]])
     module = flow_module("host_interface")
-    assert module.quantize_inputs(ends, x).tolist() == [levels]
+    assert module.quantize_inputs(host, x).tolist() == [levels]
     quantizer = flow_module("flow_state").InputQuantizer(
         0.5, 1 + int(signed), signed, narrow, bipolar=True
     )
-    raw = module.raw_values(quantizer, ends.input_steps, np.array([levels]))
-    assert module.quantize_inputs(ends, raw).tolist() == [levels]
+    raw = module.raw_values(quantizer, host.input_steps, np.array([levels]))
+    assert module.quantize_inputs(host, raw).tolist() == [levels]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from adaqat_hw.schema import IntType, SoftwareEnds
+from adaqat_hw.schema import HostInterface, IntType
 from tests.error_texts import raises_text
 
 
@@ -19,8 +19,8 @@ def wrapped(model):
     return ModelWrapper(model).transform(InferShapes())
 
 
-def ends_of(shape, *, bits=4, signed=True, narrow=False, nchw=False, scale=0.5):
-    return SoftwareEnds(
+def host_of(shape, *, bits=4, signed=True, narrow=False, nchw=False, scale=0.5):
+    return HostInterface(
         input_scale=scale, input_dtype=IntType(bits=bits, signed=signed), input_narrow=narrow,
         input_nchw=nchw, input_shape=shape, output_shape=(2,),
         output_dtype=IntType(bits=8, signed=True), output_scale=(2.0, 3.0), output_bias=(1.0,),
@@ -142,37 +142,37 @@ def test_input_without_quantizer_is_refused(flow_module, writer):
         flow_module("network").input_quantizer(wrapped(w.model()), "x")
 
 
-# --- software ends
+# --- host interface
 
 
 def test_inputs_are_quantized_by_rounding_to_even_and_clipping(flow_module):
-    ends = ends_of((5,))
+    host = host_of((5,))
     x = np.array([[0.25, 0.75, -0.25, 100.0, -100.0]])
-    assert flow_module("host_interface").quantize_inputs(ends, x).tolist() == [[0, 2, 0, 7, -8]]
+    assert flow_module("host_interface").quantize_inputs(host, x).tolist() == [[0, 2, 0, 7, -8]]
 
 
 def test_narrow_and_unsigned_ranges(flow_module):
     quantize = flow_module("host_interface").quantize_inputs
     x = np.array([[-100.0, 100.0]])
-    assert quantize(ends_of((2,), narrow=True), x).tolist() == [[-7, 7]]
-    assert quantize(ends_of((2,), signed=False), x).tolist() == [[0, 15]]
+    assert quantize(host_of((2,), narrow=True), x).tolist() == [[-7, 7]]
+    assert quantize(host_of((2,), signed=False), x).tolist() == [[0, 15]]
 
 
 def test_images_become_nhwc(flow_module):
     x = np.arange(8, dtype=np.float32).reshape(1, 2, 2, 2)
-    ends = ends_of((2, 2, 2), nchw=True, bits=8, scale=1.0)
-    found = flow_module("host_interface").quantize_inputs(ends, x)
+    host = host_of((2, 2, 2), nchw=True, bits=8, scale=1.0)
+    found = flow_module("host_interface").quantize_inputs(host, x)
     assert found[0, 0, 1].tolist() == [1, 5]
 
 
 def test_flattened_images_keep_the_networks_order(flow_module):
     x = np.arange(8, dtype=np.float32).reshape(1, 2, 2, 2)
-    ends = ends_of((8,), nchw=True, bits=8, scale=1.0)
-    assert flow_module("host_interface").quantize_inputs(ends, x)[0].tolist() == list(range(8))
+    host = host_of((8,), nchw=True, bits=8, scale=1.0)
+    assert flow_module("host_interface").quantize_inputs(host, x)[0].tolist() == list(range(8))
 
 
 def test_logits_scale_per_class(flow_module):
-    found = flow_module("host_interface").logits(ends_of((4,)), np.array([[1, 10]]))
+    found = flow_module("host_interface").logits(host_of((4,)), np.array([[1, 10]]))
     assert found.tolist() == [[3.0, 31.0]]
 
 
@@ -180,7 +180,7 @@ def test_logits_scale_per_class(flow_module):
 
 
 def test_extreme_frames_reach_both_ends_and_alternate(flow_module):
-    low, high, even, odd = flow_module("golden").extreme_frames(ends_of((2, 2, 1)))
+    low, high, even, odd = flow_module("golden").extreme_frames(host_of((2, 2, 1)))
     assert np.unique(low).tolist() == [-8]
     assert np.unique(high).tolist() == [7]
     assert even[..., 0].tolist() == [[-8, 7], [7, -8]]
@@ -189,9 +189,9 @@ def test_extreme_frames_reach_both_ends_and_alternate(flow_module):
 
 def test_random_frames_are_reproducible_and_span_the_range(flow_module):
     draw = flow_module("golden").random_frames
-    frames = draw(ends_of((64,)), 3)
-    assert np.array_equal(frames, draw(ends_of((64,)), 3))
-    assert not np.array_equal(frames, draw(ends_of((64,)), 4))
+    frames = draw(host_of((64,)), 3)
+    assert np.array_equal(frames, draw(host_of((64,)), 3))
+    assert not np.array_equal(frames, draw(host_of((64,)), 4))
     assert (frames.min(), frames.max(), len(frames)) == (-8, 7, 16)
 
 

@@ -28,7 +28,7 @@ def make_state(flow_module, networks):
         quantizer = flow_module("network").input_quantizer(model, "x")
         request = SimpleNamespace(model_sha256="0" * 64, golden=None)
         state = SimpleNamespace(
-            model=model, file_model=model, quantizer=quantizer, request=request, ends=None,
+            model=model, file_model=model, quantizer=quantizer, request=request, host=None,
             input_shape=tuple(model.get_tensor_shape("x")), probe=None, input_name="x", steps=(),
         )  # fmt: skip
         flow_module("verify").choose_frames(state)
@@ -79,11 +79,11 @@ def test_steps_without_a_graph_are_not_verified(flow_module, make_state):
 
 
 def test_integers_must_stay_exactly_as_they_were(flow_module, make_state):
-    """After the ends are cut: nothing but equality counts."""
-    from adaqat_hw.schema import IntType, SoftwareEnds
+    """After the host interface is cut off: nothing but equality counts."""
+    from adaqat_hw.schema import HostInterface, IntType
 
     state, verify = make_state(), flow_module("verify")
-    state.ends = SoftwareEnds(
+    state.host = HostInterface(
         input_scale=1.0, input_dtype=IntType(bits=4, signed=True), input_nchw=False,
         input_shape=(16,), output_shape=(4,), output_dtype=IntType(bits=8, signed=True),
         output_scale=(1.0,), output_bias=(0.0,),

@@ -20,6 +20,7 @@ from adaqat_hw.schema import (
     DataConfig,
     HardwareGraph,
     HardwareNode,
+    HostInterface,
     InputQuant,
     IntType,
     LayerBits,
@@ -33,7 +34,6 @@ from adaqat_hw.schema import (
     RunConfig,
     SimulationPass,
     SimulationResult,
-    SoftwareEnds,
     StepRecord,
     Stream,
     ThroughputRequest,
@@ -361,7 +361,7 @@ class Maker:
             nodes=tuple(nodes),
             input_stream=io,
             output_stream=io,
-            ends=SoftwareEnds(
+            host=HostInterface(
                 input_scale=1 / 255,
                 input_dtype=byte,
                 input_nchw=True,
@@ -384,13 +384,13 @@ class Maker:
         return acts[i + 1]
 
     def resources(
-        self, variant: str, stage: str, unreported: tuple[str, ...] = ()
+        self, variant: str, source: str, unreported: tuple[str, ...] = ()
     ) -> ResourceReport:
         rows = []
         for i, (name, (w, a)) in enumerate(self.widths(variant).items()):
             pe, simd = FOLDING.get(name, (2, 4))
             work = pe * simd * w * a
-            if stage == "finn_estimate":
+            if source == "finn_estimate":
                 counts = {"lut": 90 + 2 * a, "ff": 0, "dsp": -(-pe // 4) * simd, "bram_18k": 1}
             else:
                 lut = int(self.scale * (2.1 * work + 310 + 90 * (i % 3) + 25 * a))
@@ -401,10 +401,10 @@ class Maker:
                 LayerResources(layer=name, resources=Resources(**counts), nodes=(f"MVAU_{i}",))
             )
         total = add_resources(row.resources for row in rows)
-        tool = {"finn_estimate": ("finn-plus", "1.6.1")}.get(stage, ("yosys", "0.70"))
+        tool = {"finn_estimate": ("finn-plus", "1.6.1")}.get(source, ("yosys", "0.70"))
         return ResourceReport(
             plan=variant,
-            stage=stage,
+            source=source,
             part=BOARD.part,
             tool=tool[0],
             tool_version=tool[1],

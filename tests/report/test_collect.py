@@ -194,7 +194,7 @@ def test_plans_at_different_throughput_are_said_to_be_so_everywhere(maker, tmp_p
     heads = [column.head for column in table.columns]
     assert heads[heads.index("LUT") + 1] == "cycles / frame"
     assert [row[heads.index("cycles / frame")].text for row in table.rows] == ["1,028", "9,216"]
-    rows = {(r["plan"], r["stage"]): r["cycles_per_frame"] for r in to_json([run])["resources"]}
+    rows = {(r["plan"], r["source"]): r["cycles_per_frame"] for r in to_json([run])["resources"]}
     assert rows["w4a4", "yosys_synth"] == 9216.0
     assert rows["w4a4", "finn_estimate"] == 1000
 
@@ -383,14 +383,14 @@ def test_a_damaged_build_record_is_named(full_run, name, record):
         collect(full_run)
 
 
-def test_a_resource_file_of_another_stage_is_refused(full_run):
+def test_a_resource_file_of_another_source_is_refused(full_run):
     (build,) = full_run.glob("build/learned-*")
     text = (build / "resources-yosys_synth.json").read_text()
     (build / "resources-finn_estimate.json").write_text(text)
     with raises_text(
         ReportError,
         f"'{build}/resources-finn_estimate.json' "
-        "says it is of stage 'yosys_synth'; that stage's file is "
+        "says its source is 'yosys_synth'; that source's file is "
         "'resources-yosys_synth.json': delete the one that is wrong.",
     ):
         collect(full_run)

@@ -45,10 +45,10 @@ def test_verify_and_throughput(body):
 
 def test_resources_hold_every_plan_at_both_stages(body):
     rows = body["resources"]
-    assert [(r["plan"], r["stage"]) for r in rows] == [
-        (plan, stage)
+    assert [(r["plan"], r["source"]) for r in rows] == [
+        (plan, source)
         for plan in ("learned", "w8a8", "w4a4")
-        for stage in ("finn_estimate", "yosys_synth")
+        for source in ("finn_estimate", "yosys_synth")
     ]
     for row in rows:
         assert row["part"] == "xc7z020clg400-1"
@@ -100,7 +100,7 @@ def test_what_is_not_reported_is_null(maker):
     maker.train("w4a4", 0.9)
     body = to_json([collect(maker.run.root)])
     assert body["accuracy"]["float"] is None
-    by_key = {(r["plan"], r["stage"]): r for r in body["resources"]}
+    by_key = {(r["plan"], r["source"]): r for r in body["resources"]}
     assert by_key["learned", "yosys_synth"]["bram_18k"] is None
     synthesis = by_key["learned", "yosys_synth"]
     assert synthesis["lut"] == sum(layer["lut"] for layer in synthesis["layers"])
@@ -226,5 +226,5 @@ def test_summary_of_one_build(full_run):
     body = build_summary(folder)
     assert body["name"] == "w4a4"
     assert body["verify"]["rtl_mismatches"] == 0
-    assert [r["stage"] for r in body["resources"]] == ["finn_estimate", "yosys_synth"]
+    assert [r["source"] for r in body["resources"]] == ["finn_estimate", "yosys_synth"]
     assert (body["fits_board"], body["missing"]) == (True, [])

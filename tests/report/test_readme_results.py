@@ -96,7 +96,7 @@ def test_the_script_takes_the_numbers_of_a_finished_run(full_run, tmp_path, monk
     synthesis = next(
         row
         for row in report["resources"]
-        if (row["plan"], row["stage"]) == ("learned", "yosys_synth")
+        if (row["plan"], row["source"]) == ("learned", "yosys_synth")
     )
     assert learned["plan"] == "learned"
     assert learned["accuracy"] == 0.9806

@@ -67,7 +67,7 @@ def test_a_trained_run_shows_float_against_learned(maker, tmp_path):
         assert "Nothing of this run was built" in text
         assert "yosys_synth |" not in text
     assert "FINN's estimate against synthesis" not in made["report.html"]
-    assert "Resources per stage" not in made["report.md"]
+    assert "Resources per source" not in made["report.md"]
     assert "learning.svg" in made
 
 

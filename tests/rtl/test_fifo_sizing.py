@@ -17,9 +17,9 @@ from adaqat_hw.rtl.verilate import Simulator, Stall
 from adaqat_hw.schema import (
     HardwareGraph,
     HardwareNode,
+    HostInterface,
     IntType,
     Resources,
-    SoftwareEnds,
     Stream,
 )
 
@@ -85,13 +85,13 @@ def layer(name: str, source: str, target: str, module: str, cycles: int) -> Hard
 
 
 def make_graph(nodes: Sequence[HardwareNode], first: str, last: str) -> HardwareGraph:
-    ends = SoftwareEnds(
+    ends = HostInterface(
         input_scale=1.0, input_dtype=U8, input_nchw=False, input_shape=(BLOCK * BEATS,),
         output_shape=(BLOCK * BEATS,), output_dtype=U8, output_scale=(1.0,), output_bias=(0.0,),
     )  # fmt: skip
     return HardwareGraph(
         network="tiny", part="xc7z020", clock_ns=5.0, nodes=tuple(nodes),
-        input_stream=stream(first), output_stream=stream(last), ends=ends,
+        input_stream=stream(first), output_stream=stream(last), host=ends,
         parameters_file="params.npz", parameters_sha256="", golden_file="golden.npz",
         golden_sha256="", cycles_estimated=1, fps_estimated=1.0,
     )  # fmt: skip
@@ -322,7 +322,7 @@ def fake(graph: HardwareGraph, cost: Callable[[Sequence[int]], float]) -> Callab
         slow = bool(window) and cycles * (frames - warm) > window
         zero = (0,) * len(depths)
         return Trial(
-            outcome="slow" if slow else "done", cycles=ends[-1], ends=ends[:warm] if slow else ends,
+            outcome="slow" if slow else "done", cycles=ends[-1], host=ends[:warm] if slow else ends,
             warm=warm, depths=tuple(depths), most=tuple(min(d, 50) for d in depths),
             blocked=(99,) * len(depths), starved=(99,) * len(depths), held=zero, waits=zero,
         )  # fmt: skip

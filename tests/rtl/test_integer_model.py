@@ -7,7 +7,7 @@ import pytest
 
 from adaqat_hw.errors import ConfigError
 from adaqat_hw.rtl.integer_model import IntegerModel
-from adaqat_hw.schema import HardwareGraph, HardwareNode, IntType, Resources, SoftwareEnds, Stream
+from adaqat_hw.schema import HardwareGraph, HardwareNode, HostInterface, IntType, Resources, Stream
 
 U4, S12, U2 = (
     IntType(bits=4, signed=False),
@@ -39,7 +39,7 @@ def _graph(nodes: list[HardwareNode], shape_in: tuple[int, ...], shape_out: tupl
         nodes=tuple(nodes),
         input_stream=nodes[0].inputs[0],
         output_stream=nodes[-1].outputs[0],
-        ends=SoftwareEnds(
+        host=HostInterface(
             input_scale=1,
             input_dtype=nodes[0].inputs[0].dtype,
             input_nchw=False,

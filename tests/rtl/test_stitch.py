@@ -19,9 +19,9 @@ from adaqat_hw.rtl.verilog_names import comment, sanitise
 from adaqat_hw.schema import (
     HardwareGraph,
     HardwareNode,
+    HostInterface,
     IntType,
     Resources,
-    SoftwareEnds,
     Stream,
 )
 
@@ -89,7 +89,7 @@ def mvau(name: str, source: Stream, target: Stream, mw: int, mh: int, **more) ->
 
 
 def make_graph(nodes: list[HardwareNode], first: Stream, last: Stream, **more) -> HardwareGraph:
-    ends = SoftwareEnds(
+    host = HostInterface(
         input_scale=1.0,
         input_dtype=first.dtype,
         input_nchw=False,
@@ -106,7 +106,7 @@ def make_graph(nodes: list[HardwareNode], first: Stream, last: Stream, **more) -
         nodes=tuple(nodes),
         input_stream=first,
         output_stream=last,
-        ends=ends,
+        host=host,
         parameters_file="params.npz",
         parameters_sha256="",
         golden_file="golden.npz",

@@ -20,9 +20,9 @@ from adaqat_hw.rtl.vvau import vvau, vvau_rtl, vvau_weight_words
 from adaqat_hw.schema import (
     HardwareGraph,
     HardwareNode,
+    HostInterface,
     IntType,
     Resources,
-    SoftwareEnds,
     Stream,
 )
 
@@ -58,8 +58,8 @@ class Case:
 
     @property
     def output(self) -> IntType:
-        ends = [w * a * self.taps for w in limits(self.weight) for a in limits(self.act)]
-        low, high = min([0, *ends]), max([0, *ends])
+        host = [w * a * self.taps for w in limits(self.weight) for a in limits(self.act)]
+        low, high = min([0, *host]), max([0, *host])
         bits = max(high.bit_length(), (-low - 1).bit_length() if low else 0) + (low < 0)
         return IntType(bits=max(bits, 1) + self.extra, signed=low < 0)
 
@@ -352,7 +352,7 @@ def _graph(case: Case, lanes: int) -> HardwareGraph:
         attributes={}, **before,
     )  # fmt: skip
     y = node.outputs[0]
-    ends = SoftwareEnds(
+    host = HostInterface(
         input_scale=1.0,
         input_dtype=case.act,
         input_nchw=True,
@@ -364,7 +364,7 @@ def _graph(case: Case, lanes: int) -> HardwareGraph:
     )
     return HardwareGraph(
         network="dw", part="xc7z020clg400-1", clock_ns=5.0, nodes=(swg, dwc, node),
-        input_stream=x, output_stream=y, ends=ends, parameters_file="p.npz",
+        input_stream=x, output_stream=y, host=host, parameters_file="p.npz",
         parameters_sha256="0", golden_file="g.npz", golden_sha256="0", cycles_estimated=1,
         fps_estimated=1.0,
     )  # fmt: skip

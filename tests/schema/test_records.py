@@ -12,7 +12,9 @@ from adaqat_hw.errors import ConfigError
 from adaqat_hw.schema import (
     BitWidthPlan,
     BuildRequest,
+    HardwareGraph,
     LayerBits,
+    ResourceReport,
     Resources,
     Stream,
     ThroughputRequest,
@@ -214,3 +216,14 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
 def test_json_names_record_and_version():
     body = json.loads(plan(conv1=2).to_json())
     assert (body["record"], body["schema_version"]) == ("BitWidthPlan", 1)
+
+
+@pytest.mark.parametrize("kind", [HardwareGraph, ResourceReport])
+def test_a_record_of_an_older_build_says_to_build_again(tmp_path, kind):
+    path = tmp_path / "old.json"
+    path.write_text(json.dumps({"record": kind.__name__, "schema_version": 1}))
+    with pytest.raises(ConfigError) as caught:
+        kind.read(path)
+    assert str(caught.value) == (
+        f"{str(path)!r} has {kind.__name__} version 1; this release reads version 2: build again."
+    )
