@@ -15,10 +15,10 @@ from adaqat_hw.cost.hardware_cost import HardwareCostModel
 from adaqat_hw.cost.hardware_features import cost_kind, fold_facts, node_facts
 from adaqat_hw.errors import NotMeasured
 from adaqat_hw.schema import DspBlock, HardwareGraph, MvauImpl, Resources
+from adaqat_hw.schema.operators import FIFO, WIDTH_CONVERTER, find_operator
 
 COUNTED = ("lut", "ff", "dsp", "bram_18k")
 Counts = NDArray[np.float64]
-_FIFO, _CONVERTER = "StreamingFIFO", "StreamingDataWidthConverter"
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def fold_problem(
         graph: built for estimates with PE = SIMD = 1.
         model: measured cost of nodes.
         dsp_block: the board's DSP block.
-        impls: implementations to choose from, by name of MVAU.
+        impls: implementations to choose from, by name of node.
         narrow: MVAUs (by name) whose weights leave out the most negative value.
         fifo_depth: entries of every FIFO.
 
@@ -117,7 +117,8 @@ def fold_problem(
 
 
 def _is_known(model: HardwareCostModel, op: str) -> bool:
-    return any(kind.split("/")[0] == op for kind in model.kinds())
+    record = find_operator(op)
+    return record is not None and any(kind.split("/")[0] == record.name for kind in model.kinds())
 
 
 # (bits per value, values per beat of source and of target) -> (cost, error)
@@ -128,13 +129,13 @@ def _stream_price(model: HardwareCostModel, dsp_block: DspBlock, fifo_depth: int
     @cache
     def fifo(bits: int, elements: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
         facts = {"in_bits": bits, "in_elements": elements, "depth": fifo_depth}
-        cost, error = model.predict(_FIFO, facts, dsp_block)
+        cost, error = model.predict(FIFO.name, facts, dsp_block)
         return _counts(cost), _counts(error)
 
     @cache
     def converter(bits: int, a: int, b: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
         facts = {"in_bits": bits, "in_elements": a, "out_elements": b}
-        cost, error = model.predict(_CONVERTER, facts, dsp_block)
+        cost, error = model.predict(WIDTH_CONVERTER.name, facts, dsp_block)
         return _counts(cost), _counts(error)
 
     def price(bits: int, a: int, b: int) -> tuple[Counts, Counts]:

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from scipy import optimize
 
 from adaqat_hw import families
-from adaqat_hw.cost.hardware_features import Facts, dsp_blocks, facts_of_row, features_of
+from adaqat_hw.cost.hardware_features import dsp_blocks, facts_of_row, features_of
 from adaqat_hw.errors import ConfigError, NotMeasured
 from adaqat_hw.resources import hw_dir
+from adaqat_hw.rtl.ops import Facts
 from adaqat_hw.schema import DspBlock, Family, Record, Resources
 
 _FITTED = ("lut", "ff")

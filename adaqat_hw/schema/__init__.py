@@ -5,6 +5,7 @@ environment can read it too.
 """
 
 from adaqat_hw.schema._base import Record, digest_of, first_fault, sha256_file, write_atomic
+from adaqat_hw.schema._int_type import IntType
 from adaqat_hw.schema.adaqat import AdaqatConfig, BudgetConfig, FreezeConfig, ProbingConfig
 from adaqat_hw.schema.artifact import InputQuant, QonnxArtifact
 from adaqat_hw.schema.bitstream import BitstreamResult
@@ -54,7 +55,6 @@ from adaqat_hw.schema.hardware import (
     HardwareNode,
     ImplChoice,
     InputStep,
-    IntType,
     MvauImpl,
     SoftwareEnds,
     Stream,

@@ -22,10 +22,11 @@ from adaqat_hw.cost.hardware_cost import (
     fit_cost_model,
     load_cost_model,
 )
-from adaqat_hw.cost.hardware_features import dsp_blocks, features_of, tree_bits
-from adaqat_hw.cost.memory_map import map_ram, map_rom
+from adaqat_hw.cost.hardware_features import dsp_blocks, features_of
 from adaqat_hw.errors import ConfigError, NotMeasured
 from adaqat_hw.resources import hw_dir
+from adaqat_hw.rtl.memory_map import map_ram, map_rom
+from adaqat_hw.rtl.ops._weighted import tree_bits
 from adaqat_hw.schema import sha256_file
 
 BOTH = ("lut", "dsp")

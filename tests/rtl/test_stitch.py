@@ -481,17 +481,17 @@ def broken(graph: HardwareGraph, what: str) -> HardwareGraph:
     if what == "own operator":
         return replaced(graph, 0, op="FMPadding", generator="adaqat")
     if what == "no attribute":
-        return replaced(graph, 1, attributes={"PE": 1, "SIMD": 2, "MW": 4})
+        return replaced(
+            graph, 1, attributes={"PE": 1, "SIMD": 2, "MW": 4, "weight_bits": 3, "weight_signed": 1}
+        )
     if what == "weight width":
         return replaced(graph, 1, attributes={**nodes[1].attributes, "weight_bits": 2})
     if what == "no weight type":
         attributes = {k: v for k, v in nodes[1].attributes.items() if k != "weight_signed"}
         return replaced(graph, 1, attributes=attributes)
-    if what in ("bipolar", "no type at all"):
+    if what == "no type at all":
         attributes = {k: v for k, v in nodes[1].attributes.items() if "weight" not in k}
-        if what == "bipolar":
-            attributes["weightDataType"] = "BIPOLAR"
-        return replaced(graph, 1, attributes=attributes)
+        return replaced(graph, 1, attributes={**attributes, "weightDataType": "INT3"})
     if what == "xnor":
         return replaced(graph, 1, attributes={**nodes[1].attributes, "binaryXnorMode": 1})
     if what == "folding":
@@ -525,14 +525,13 @@ def broken(graph: HardwareGraph, what: str) -> HardwareGraph:
         ("bits", "enters node 'fc1' as 2 beats of 2 values of 16 bits"),
         ("node twice", "Two nodes of the hardware graph are named 'fifo'"),
         ("no nodes", "graph of 'tiny' has no nodes"),
-        ("operator", r"'fifo' \(LabelSelect, rtl\) has no RTL from FINN"),
+        ("operator", r"'fifo' has the operator 'LabelSelect', for which FINN has no RTL"),
         ("hls", r"'fifo' \(StreamingFIFO, hls\) has no RTL from FINN"),
         ("own operator", "operator 'FMPadding', for which hw/rtl has no module"),
         ("no attribute", "'MH' of node 'fc1' is None"),
         ("weight width", "'fc1' cannot be packed: .* outside -2..1"),
         ("no weight type", "'weight_signed' of node 'fc1' are 3, None"),
-        ("bipolar", "'weightDataType' of node 'fc1' is 'BIPOLAR'; allowed are integers"),
-        ("no type at all", "'weight_bits' of node 'fc1' is None"),
+        ("no type at all", "'weight_bits' and 'weight_signed' of node 'fc1' are None, None"),
         ("xnor", "'fc1' multiplies by XNOR"),
         ("folding", "'b' carries 1 values per beat, which does not match PE 2"),
         ("weights' shape", r"shape \(4, 4\); its MW and MH are \(4, 8\)"),
@@ -552,18 +551,6 @@ def test_a_broken_graph_is_refused_before_anything_is_written(build, what, messa
     with pytest.raises(ConfigError, match=message):
         stitch(broken(graph, what), folder, parameters=parameters)
     assert sorted(p.name for p in folder.iterdir()) == ["hdl"]
-
-
-@pytest.mark.parametrize(("name", "offset"), [("INT3", 0), ("UINT3", 4)])
-def test_finns_name_of_the_weight_type_will_do(build, name, offset):
-    graph, parameters, folder = build()
-    attributes = {k: v for k, v in graph.nodes[1].attributes.items() if "weight" not in k}
-    graph = replaced(graph, 1, attributes={**attributes, "weightDataType": name})
-    parameters["fc1__weights"] = parameters["fc1__weights"] + offset
-    design = stitch(graph, folder, parameters=parameters)
-    text = (design.folder / "node_fc1.sv").read_text()
-    assert ".WEIGHT_WIDTH(3)" in text
-    assert f".WEIGHT_SIGNED({int(name == 'INT3')})" in text
 
 
 def test_missing_weights_and_a_bad_top(build):
