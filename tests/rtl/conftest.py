@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from adaqat_hw import tools
 from adaqat_hw.errors import ToolNotFound
 from tests.rtl.bench import Bench, Device
+from tests.rtl.stitch_builds import Build, write_build
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +32,9 @@ def make_bench(verilator: Path, tmp_path_factory: pytest.TempPathFactory) -> Cal
         return Bench(devices, tmp_path_factory.mktemp("bench"), sources)
 
     return make
+
+
+@pytest.fixture
+def build(tmp_path: Path) -> Callable[..., Build]:
+    """Return a function that writes a build: fifo, mvau fc1, thresholding, mvau fc2."""
+    return partial(write_build, tmp_path)

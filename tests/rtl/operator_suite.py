@@ -83,6 +83,19 @@ def make_stream(name: str, elements: int, beats: int, dtype: IntType) -> Stream:
     return Stream(name=name, dtype=dtype, folded_shape=(1, beats, elements))
 
 
+def finn_node(
+    record: Operator, inputs: Iterable[Stream], outputs: Iterable[Stream], **attributes: Any
+) -> HardwareNode:
+    """A node whose RTL FINN generates."""
+    return make_node(record.name, inputs, outputs, generator="finn", backend="rtl", **attributes)
+
+
+def image(name: str, height: int, width: int) -> Stream:
+    """Feature maps of four channels, two at a time."""
+    dtype = int_type(4, True)
+    return Stream(name=name, dtype=dtype, folded_shape=(1, height, width, 2, 2))
+
+
 def changed(node: HardwareNode, **changes: Any) -> HardwareNode:
     attributes = {**node.attributes, **changes.pop("attributes", {})}
     return node.model_copy(update={"attributes": attributes, **changes})
@@ -141,7 +154,21 @@ class OperatorSuite:
         if "sample" in metafunc.fixturenames:
             metafunc.parametrize("sample", self.samples, ids=list(map(str, self.samples)))
         if "refused_node" in metafunc.fixturenames:
-            metafunc.parametrize(("refused_node", "message"), self.refused)
+            metafunc.parametrize(("refused_node", "message"), [*self.refused, *self.unknown()])
+
+    @classmethod
+    def unknown(cls) -> list[tuple[HardwareNode, str]]:
+        """Return the first sample from whoever has no RTL of this operator."""
+        node = cls.samples[0].node
+        others = {"finn": "for which FINN has no RTL", "adaqat": "for which hw/rtl has no module"}
+        return [
+            (
+                node.model_copy(update={"generator": generator}),
+                f"^Node {node.name!r} has the operator '{cls.operator.name}', {said}; there is one",
+            )
+            for generator, said in others.items()
+            if generator not in cls.operator.generators
+        ]
 
     @classmethod
     def simulated(cls) -> list[Sample]:

@@ -16,13 +16,14 @@ from adaqat_hw.rtl.ops import ValueRange
 from adaqat_hw.rtl.ops.mvau import matmul
 from adaqat_hw.rtl.packing import IntArray, limits, pack_words, unpack_words
 from adaqat_hw.rtl.verilate import Stall
-from adaqat_hw.schema import IntType
+from adaqat_hw.schema import HardwareNode, IntType
 from adaqat_hw.schema.operators import MVAU
 from tests.rtl.bench import Device
 from tests.rtl.operator_suite import (
     Case,
     OperatorSuite,
     Sample,
+    changed,
     holds,
     int_type,
     make_node,
@@ -192,12 +193,26 @@ CORNERS = [
 ]
 QUICK = CORNERS + _sweep(7, 64)
 LARGE = _sweep(11, 256)
+NODE = CORNERS[0].sample().node
+DSP = {"generator": "finn", "impl": "dsp", "backend": "rtl"}
 
 
 class TestMvau(OperatorSuite):
     operator = MVAU
     cases = tuple(shape.case() for shape in QUICK)
     samples = tuple(shape.sample() for shape in CORNERS)
+    refused = (
+        (changed(NODE, attributes={"pumpedCompute": 1}, **DSP), "wants a double-speed clock"),
+        (changed(NODE, **DSP), "'n' from FINN names no top module"),
+        (changed(NODE, attributes={"weight_bits": 33}), r"are 33, 1; allowed .* 1\.\.32 bits"),
+        (changed(NODE, attributes={"weight_signed": 2}), "'weight_signed' of node 'n' are 4, 2"),
+        (changed(NODE, attributes={"SIMD": 3}), "cannot be packed: SIMD 3 does not divide MW 1"),
+    )
+
+    @staticmethod
+    def refused_parameters(node: HardwareNode) -> dict[str, IntArray]:
+        del node
+        return CORNERS[0].sample().parameters
 
     def extreme_frames(self, sample: Sample, values: ValueRange) -> list[IntArray]:
         """One frame per output and end: each weight meets the input that leads there."""
