@@ -105,8 +105,7 @@ def fit(board: Board, rows_file: Path) -> None:
     rows = [json.loads(line) for line in _lines(rows_file)]
     model = fit_cost_model(
         rows,
-        family.dsp,
-        family=family.name,
+        family,
         tool="yosys",
         tool_version=yosys_version(),
         date=datetime.date.today().isoformat(),
@@ -135,7 +134,7 @@ def check(folder: Path, board: Board) -> None:
     predicted = {}
     for node in graph.nodes:
         facts = node_facts(node, narrow=narrow.get(node.name, True))
-        predicted[node.name] = model.predict(kind_of(node), facts, family.dsp)[0]
+        predicted[node.name] = model.predict(kind_of(node), facts, family)[0]
     print(f"{folder.name}: layer, then predicted / synthesized")
     for row in report.layers:
         told = add_resources(predicted[name] for name in row.nodes)

@@ -74,7 +74,7 @@ def fold_graph(
 ) -> FoldingRecord:
     """Return the folding of an unfolded graph for a target; raises as :func:`fold_build`."""
     problem = fold_problem(
-        graph, model, request.dsp, implementations(graph, request), narrow=narrow,
+        graph, model, families.load(board.family), implementations(graph, request), narrow=narrow,
         fifo_depth=request.fifo_depth,
     )  # fmt: skip
     search = FoldSearch(graph, board, target, problem, request.clock_ns)

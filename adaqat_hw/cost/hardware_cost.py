@@ -22,7 +22,7 @@ from adaqat_hw.cost.hardware_features import dsp_blocks, facts_of_row, features_
 from adaqat_hw.errors import ConfigError, NotMeasured
 from adaqat_hw.resources import hw_dir
 from adaqat_hw.rtl.ops import Facts
-from adaqat_hw.schema import DspBlock, Family, Record, Resources
+from adaqat_hw.schema import Family, Record, Resources
 
 _FITTED = ("lut", "ff")
 _COUNTED = ("dsp", "bram_18k")
@@ -67,7 +67,7 @@ class HardwareCostModel(Record):
         """Return the kinds of nodes that were measured."""
         return tuple(dict.fromkeys(fit.kind for fit in self.fits))
 
-    def predict(self, kind: str, facts: Facts, dsp_block: DspBlock) -> tuple[Resources, Resources]:
+    def predict(self, kind: str, facts: Facts, family: Family) -> tuple[Resources, Resources]:
         """Return what a node costs and the half-width of the error bar (one RMS error).
 
         Raises:
@@ -79,9 +79,9 @@ class HardwareCostModel(Record):
                 f"The cost model of {self.family!r} has no measurement of {kind!r}, only of "
                 f"{', '.join(self.kinds())}; give the folding of this network by hand."
             )
-        features = features_of(kind, facts)
+        features = features_of(kind, facts, family)
         values: dict[str, float] = {
-            "dsp": dsp_blocks(kind, facts, dsp_block),
+            "dsp": dsp_blocks(kind, facts, family),
             "bram_18k": features["bram_18k"],
         }
         for name in _FITTED:
@@ -112,14 +112,14 @@ def cost_model_path(family: Family) -> Path:
 
 
 def fit_cost_model(
-    rows: Sequence[Mapping[str, Any]], dsp_block: DspBlock, **provenance: Any
+    rows: Sequence[Mapping[str, Any]], family: Family, **provenance: Any
 ) -> HardwareCostModel:
     """Fit a cost model to measured rows of one family.
 
     Args:
         rows: ``kind``, the facts' sources (see ``facts_of_row``), and ``lut``, ``ff``, ``dsp``,
             ``bram_18k`` as synthesized.
-        dsp_block: the family's DSP block.
+        family: the family that they were measured on.
         provenance: the other fields of the model.
 
     Raises:
@@ -134,9 +134,9 @@ def fit_cost_model(
                 "needed: synthesize more."
             )
         facts = [facts_of_row(row) for row in own]
-        table = [features_of(kind, fact) for fact in facts]
+        table = [features_of(kind, fact, family) for fact in facts]
         counted = {
-            "dsp": [float(dsp_blocks(kind, fact, dsp_block)) for fact in facts],
+            "dsp": [float(dsp_blocks(kind, fact, family)) for fact in facts],
             "bram_18k": [features["bram_18k"] for features in table],
         }
         for name in _FITTED:
@@ -144,7 +144,7 @@ def fit_cost_model(
         for name in _COUNTED:
             true = np.array([float(row[name]) for row in own])
             fits.append(_summary(kind, name, {}, true, np.array(counted[name]), 1.0))
-    return HardwareCostModel(samples=len(rows), fits=tuple(fits), **provenance)
+    return HardwareCostModel(family=family.name, samples=len(rows), fits=tuple(fits), **provenance)
 
 
 def _fit(kind: str, name: str, table: list[dict[str, float]], true: _Array) -> ResourceFit:

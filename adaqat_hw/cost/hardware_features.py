@@ -12,7 +12,7 @@ from typing import Any
 from adaqat_hw.cost.folding import Candidate
 from adaqat_hw.errors import NotMeasured
 from adaqat_hw.rtl.ops import Facts, Features, HardwareOperator, operator_module
-from adaqat_hw.schema import DspBlock, HardwareNode, IntType, Resources, Stream
+from adaqat_hw.schema import Family, HardwareNode, IntType, Resources, Stream
 from adaqat_hw.schema.operators import OPERATORS, find_operator, operator
 
 
@@ -76,20 +76,20 @@ def fold_facts(facts: Facts, candidate: Candidate) -> Facts:
     return facts | candidate.folds | streams
 
 
-def features_of(kind: str, facts: Facts) -> Features:
+def features_of(kind: str, facts: Facts, family: Family) -> Features:
     """Return the features of a node of ``kind``; ``bram_18k`` is a count, not a feature.
 
     Raises:
         NotMeasured: there are no features for such nodes.
     """
     module, impl = _of_kind(kind)
-    return module.features(facts, impl)
+    return module.features(facts, impl, family)
 
 
-def dsp_blocks(kind: str, facts: Facts, block: DspBlock) -> int:
+def dsp_blocks(kind: str, facts: Facts, family: Family) -> int:
     """Return the DSP blocks of a node; raises as :func:`features_of`."""
     module, impl = _of_kind(kind)
-    return module.dsp_blocks(facts, impl, block)
+    return module.dsp_blocks(facts, impl, family)
 
 
 def _of_kind(kind: str) -> tuple[HardwareOperator, str | None]:

@@ -37,6 +37,7 @@ from adaqat_hw.schema.config import (
     parse_config,
 )
 from adaqat_hw.schema.family import (
+    BlockRam,
     CellWeights,
     DspBlock,
     Family,
@@ -87,6 +88,7 @@ __all__ = [
     "AdaqatConfig",
     "BitWidthPlan",
     "BitstreamResult",
+    "BlockRam",
     "Board",
     "BudgetConfig",
     "BudgetResult",

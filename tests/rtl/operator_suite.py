@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+from adaqat_hw import families
 from adaqat_hw.errors import ConfigError
 from adaqat_hw.resources import hw_dir
 from adaqat_hw.rtl.ops import ValueRange, node_rtl, operator_module
@@ -273,7 +274,7 @@ def tensor_shape(stream: Stream) -> tuple[int, ...]:
 
 
 def check_yosys(
-    sample: Sample, family: Any, cache: Path, *, lut_memory: bool = False
+    sample: Sample, family: str, cache: Path, *, lut_memory: bool = False
 ) -> Resources:  # fmt: skip
     """Synthesize a small node: logic of known cells, no DSP block, no block RAM."""
     written = node_rtl(sample.node, "top", sample.parameters, {})
@@ -281,7 +282,7 @@ def check_yosys(
     top.write_text(written.text, encoding="utf-8")
     index = SourceIndex((hw_dir() / "rtl").glob("*/*.sv"))
     sources = [path for core in written.cores for path in index.needed_by(core)]
-    done = synthesize([*sources, top], "top", family=family, dsp=False, cache=cache)
+    done = synthesize([*sources, top], "top", family=families.load(family), dsp=False, cache=cache)
     assert (done.unknown, done.notes) == ({}, ())
     assert done.resources.ff is not None
     assert 5 < done.resources.ff < 150

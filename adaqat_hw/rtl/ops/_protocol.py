@@ -10,7 +10,7 @@ from pathlib import Path
 from adaqat_hw.errors import ConfigError
 from adaqat_hw.rtl.packing import IntArray, limits
 from adaqat_hw.rtl.verilog_writer import NodeRtl
-from adaqat_hw.schema import DspBlock, HardwareNode, IntType
+from adaqat_hw.schema import Family, HardwareNode, IntType
 from adaqat_hw.schema.operators import Operator
 
 Parameters = Mapping[str, IntArray]
@@ -83,12 +83,12 @@ class HardwareOperator(ABC):
         """
 
     @abstractmethod
-    def features(self, facts: Facts, impl: str | None) -> Features:
+    def features(self, facts: Facts, impl: str | None, family: Family) -> Features:
         """Return what a node's LUTs and FFs follow; ``bram_18k`` among them is a count."""
 
-    def dsp_blocks(self, facts: Facts, impl: str | None, block: DspBlock) -> int:
-        """Return the DSP blocks of a node; ``block`` is the family's primitive."""
-        del facts, impl, block
+    def dsp_blocks(self, facts: Facts, impl: str | None, family: Family) -> int:
+        """Return the DSP blocks of a node."""
+        del facts, impl, family
         return 0
 
     def facts(self, node: HardwareNode, *, narrow: bool = True) -> Facts:

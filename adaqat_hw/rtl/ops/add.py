@@ -26,7 +26,7 @@ from adaqat_hw.rtl.verilog_writer import (
     require_wider,
     type_values,
 )
-from adaqat_hw.schema import HardwareNode, IntType
+from adaqat_hw.schema import Family, HardwareNode, IntType
 from adaqat_hw.schema.operators import ADD
 
 
@@ -96,7 +96,7 @@ class _Add(HardwareOperator):
         }
         return core_rtl(node, module, "adq_add", values)
 
-    def features(self, facts: Facts, impl: str | None) -> Features:
+    def features(self, facts: Facts, impl: str | None, family: Family) -> Features:
         return {
             "in": facts["in_elements"] * (facts["in_bits"] + facts["in1_bits"]),
             "out": facts["out_elements"] * facts["out_bits"],

@@ -24,7 +24,7 @@ from adaqat_hw.rtl.verilog_writer import (
     require_same_type,
     through,
 )
-from adaqat_hw.schema import HardwareNode
+from adaqat_hw.schema import Family, HardwareNode
 from adaqat_hw.schema.operators import DUPLICATE
 
 
@@ -67,7 +67,7 @@ class _Duplicate(HardwareOperator):
         body += "".join(f"  assign out{k}_V_TDATA = data;\n" for k in range(count))
         return NodeRtl(module, node_module(node, module, body), ("adq_duplicate",))
 
-    def features(self, facts: Facts, impl: str | None) -> Features:
+    def features(self, facts: Facts, impl: str | None, family: Family) -> Features:
         width = facts["in_elements"] * facts["in_bits"]
         return {"width": width, "outputs": facts["outputs"], "bram_18k": 0}
 

@@ -19,7 +19,7 @@ from adaqat_hw.rtl.ops._protocol import (
 from adaqat_hw.rtl.ops._samples import sample_node, sizes
 from adaqat_hw.rtl.packing import IntArray, require_range
 from adaqat_hw.rtl.verilog_writer import NodeRtl, core_rtl, expect, require_ports
-from adaqat_hw.schema import HardwareNode
+from adaqat_hw.schema import Family, HardwareNode
 from adaqat_hw.schema.operators import FIFO
 
 MIN_DEPTH = 2
@@ -64,7 +64,7 @@ class _Fifo(HardwareOperator):
     def own_facts(self, node: HardwareNode) -> Facts:
         return {"depth": node.integer("depth", MIN_DEPTH)}
 
-    def features(self, facts: Facts, impl: str | None) -> Features:
+    def features(self, facts: Facts, impl: str | None, family: Family) -> Features:
         width, depth = facts["in_elements"] * facts["in_bits"], facts["depth"]
         return {
             "width": width,

@@ -21,7 +21,7 @@ from adaqat_hw.rtl.ops._protocol import (
 from adaqat_hw.rtl.ops._samples import sample_node, sizes
 from adaqat_hw.rtl.packing import IntArray, require_range
 from adaqat_hw.rtl.verilog_writer import NodeRtl, core_rtl, expect, require_ports, require_wider
-from adaqat_hw.schema import HardwareNode, IntType
+from adaqat_hw.schema import Family, HardwareNode, IntType
 from adaqat_hw.schema.operators import GLOBAL_POOL
 
 
@@ -85,10 +85,10 @@ class _GlobalPool(HardwareOperator):
     def own_facts(self, node: HardwareNode) -> Facts:
         return {"PE": node.pe, "NumChannels": node.channels}
 
-    def features(self, facts: Facts, impl: str | None) -> Features:
+    def features(self, facts: Facts, impl: str | None, family: Family) -> Features:
         width = facts["out_elements"] * facts["out_bits"]
         folds = facts["NumChannels"] // facts["PE"]
-        ram = map_ram(folds, width)
+        ram = map_ram(folds, width, family.memory)
         return {
             "width": width,
             "unfolded": width if folds == 1 else 0,

@@ -28,7 +28,7 @@ from adaqat_hw.rtl.verilog_writer import (
     type_text,
     type_values,
 )
-from adaqat_hw.schema import HardwareNode, IntType
+from adaqat_hw.schema import Family, HardwareNode, IntType
 from adaqat_hw.schema.operators import LABEL_SELECT
 
 
@@ -98,7 +98,7 @@ class _LabelSelect(HardwareOperator):
     def own_facts(self, node: HardwareNode) -> Facts:
         return {"PE": node.pe, "Labels": node.channels}
 
-    def features(self, facts: Facts, impl: str | None) -> Features:
+    def features(self, facts: Facts, impl: str | None, family: Family) -> Features:
         pe, bits, index = facts["PE"], facts["in_bits"], math.log2(facts["Labels"])
         return {
             "compared": (pe - 1) * bits,

@@ -41,7 +41,7 @@ from adaqat_hw.rtl.verilog_writer import (
     stream_ports,
     through,
 )
-from adaqat_hw.schema import DspBlock, HardwareNode, IntType
+from adaqat_hw.schema import Family, HardwareNode, IntType
 from adaqat_hw.schema.operators import MVAU
 
 # With one, an MVAU waits for its next vector: 1,289 instead of 1,024 cycles per frame on an MLP.
@@ -146,12 +146,13 @@ class _Mvau(HardwareOperator):
             "weight_bits": node.integer("weight_bits"),
         }
 
-    def features(self, facts: Facts, impl: str | None) -> Features:
+    def features(self, facts: Facts, impl: str | None, family: Family) -> Features:
         pe, simd, weight, act = (facts[k] for k in ("PE", "SIMD", "weight_bits", "in_bits"))
         folds, passes = facts["MW"] // simd, facts["MH"] // pe
         vectors = _BUFFER_VECTORS if impl == "lut" else 1
-        rom = map_rom(folds * passes, pe * simd * weight)
-        ram = map_ram(vectors * folds, simd * act) if passes > 1 else map_ram(0, 0)
+        rom = map_rom(folds * passes, pe * simd * weight, family.memory)
+        buffered = vectors * folds if passes > 1 else 0
+        ram = map_ram(buffered, simd * act, family.memory)
         memory: Features = {
             "rom_bits": rom.logic_bits,
             "ram_sites": ram.lutram_sites,
@@ -186,7 +187,7 @@ class _Mvau(HardwareOperator):
             **memory,
         }
 
-    def dsp_blocks(self, facts: Facts, impl: str | None, block: DspBlock) -> int:
+    def dsp_blocks(self, facts: Facts, impl: str | None, family: Family) -> int:
         """Return the blocks of FINN's RTL, which packs ``lanes`` weights into one.
 
         The packing is that of FINN's ``mvu.sv``: lanes lie weight + activation - 1 bits apart in
@@ -194,9 +195,10 @@ class _Mvau(HardwareOperator):
         """
         if impl != "dsp":
             return 0
-        width, weight = block.wide_bits, facts["weight_bits"]
-        spare = width - weight - (0 if facts["narrow"] else 1)
-        lanes = 1 + max(0, spare) // (weight + facts["in_bits"] - 1)
+        lanes, weight = 1, facts["weight_bits"]
+        if family.dsp.packing == "lanes":
+            spare = family.dsp.wide_bits - weight - (0 if facts["narrow"] else 1)
+            lanes += max(0, spare) // (weight + facts["in_bits"] - 1)
         return math.ceil(facts["PE"] / lanes) * facts["SIMD"]
 
     def samples(self, count: int, seed: int) -> Iterator[Sample]:

@@ -12,7 +12,7 @@ from adaqat_hw.rtl.ops._finn import AXILITE_IN, finn_rtl
 from adaqat_hw.rtl.ops._protocol import Facts, Features, HardwareOperator, Parameters, ValueRange
 from adaqat_hw.rtl.packing import IntArray, require_range
 from adaqat_hw.rtl.verilog_writer import NodeRtl
-from adaqat_hw.schema import HardwareNode, IntType
+from adaqat_hw.schema import Family, HardwareNode, IntType
 from adaqat_hw.schema.operators import PADDING
 
 
@@ -52,7 +52,7 @@ class _Padding(HardwareOperator):
     ) -> NodeRtl:
         return finn_rtl(node, module, data_files, tied_off=AXILITE_IN)
 
-    def features(self, facts: Facts, impl: str | None) -> Features:
+    def features(self, facts: Facts, impl: str | None, family: Family) -> Features:
         return {"width": facts["in_elements"] * facts["in_bits"], "one": 1, "bram_18k": 0}
 
 

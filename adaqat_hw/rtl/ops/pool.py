@@ -31,7 +31,7 @@ from adaqat_hw.rtl.verilog_writer import (
     type_text,
     type_values,
 )
-from adaqat_hw.schema import HardwareNode, IntType
+from adaqat_hw.schema import Family, HardwareNode, IntType
 from adaqat_hw.schema.operators import POOL
 
 
@@ -191,7 +191,7 @@ class _Pool(HardwareOperator):
             "average": int(node.attributes.get("Function") == "QuantAvgPool"),
         }
 
-    def features(self, facts: Facts, impl: str | None) -> Features:
+    def features(self, facts: Facts, impl: str | None, family: Family) -> Features:
         width, counter = facts["in_elements"] * facts["in_bits"], math.log2(facts["taps"])
         sums = facts["in_elements"] * (facts["in_bits"] + math.ceil(counter))
         return {

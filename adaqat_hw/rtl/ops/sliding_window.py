@@ -13,7 +13,7 @@ from adaqat_hw.rtl.ops._finn import finn_rtl
 from adaqat_hw.rtl.ops._protocol import Facts, Features, HardwareOperator, Parameters, ValueRange
 from adaqat_hw.rtl.packing import IntArray, require_range
 from adaqat_hw.rtl.verilog_writer import NodeRtl
-from adaqat_hw.schema import HardwareNode, IntType
+from adaqat_hw.schema import Family, HardwareNode, IntType
 from adaqat_hw.schema.operators import SLIDING_WINDOW
 
 
@@ -110,7 +110,7 @@ class _SlidingWindow(HardwareOperator):
             "depthwise": int(node.makes_depthwise),
         }
 
-    def features(self, facts: Facts, impl: str | None) -> Features:
+    def features(self, facts: Facts, impl: str | None, family: Family) -> Features:
         width = facts["SIMD"] * facts["in_bits"]
         depth = facts["buffered"] * (facts["channels"] // facts["SIMD"])
         return {

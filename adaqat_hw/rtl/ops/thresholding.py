@@ -22,7 +22,7 @@ from adaqat_hw.rtl.ops._protocol import (
 )
 from adaqat_hw.rtl.packing import IntArray, require_range
 from adaqat_hw.rtl.verilog_writer import NodeRtl
-from adaqat_hw.schema import HardwareNode, IntType
+from adaqat_hw.schema import Family, HardwareNode, IntType
 from adaqat_hw.schema.operators import THRESHOLDING
 
 _THRESHOLD_FILE = re.compile(r"(.*)threshs_\d+_\d+\.dat")
@@ -105,10 +105,10 @@ class _Thresholding(HardwareOperator):
     def own_facts(self, node: HardwareNode) -> Facts:
         return {"PE": node.pe, "NumChannels": node.channels}
 
-    def features(self, facts: Facts, impl: str | None) -> Features:
+    def features(self, facts: Facts, impl: str | None, family: Family) -> Features:
         pe, accu, levels = facts["PE"], facts["in_bits"], facts["out_bits"]
         folds = facts["NumChannels"] // pe
-        maps = [map_rom(folds * 2**stage, accu) for stage in range(levels)]
+        maps = [map_rom(folds * 2**stage, accu, family.memory) for stage in range(levels)]
         return {
             "compared": pe * levels * accu,
             "threshold_bits": pe * sum(m.logic_bits for m in maps),

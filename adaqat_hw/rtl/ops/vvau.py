@@ -32,7 +32,7 @@ from adaqat_hw.rtl.verilog_writer import (
     require_ports,
     through,
 )
-from adaqat_hw.schema import HardwareNode, IntType
+from adaqat_hw.schema import Family, HardwareNode, IntType
 from adaqat_hw.schema.operators import VVAU
 
 # Left to itself, Yosys makes logic of a smaller memory than Vivado would; from here on a block
@@ -174,11 +174,11 @@ class _Vvau(HardwareOperator):
             "weight_bits": node.integer("weight_bits"),
         }
 
-    def features(self, facts: Facts, impl: str | None) -> Features:
+    def features(self, facts: Facts, impl: str | None, family: Family) -> Features:
         pe, simd, weight, act = (facts[k] for k in ("PE", "SIMD", "weight_bits", "in_bits"))
         low, high = min(weight, act), max(weight, act)
         words = facts["Channels"] // pe * facts["taps"] // simd
-        rom = map_rom(words, pe * simd * weight)
+        rom = map_rom(words, pe * simd * weight, family.memory)
         return {
             "trees": pe * low * tree_bits(simd, high),
             "gates": pe * simd * low * high,

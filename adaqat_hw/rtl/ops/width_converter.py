@@ -10,7 +10,7 @@ from adaqat_hw.rtl.ops._finn import finn_rtl
 from adaqat_hw.rtl.ops._protocol import Facts, Features, HardwareOperator, Parameters, ValueRange
 from adaqat_hw.rtl.packing import IntArray, require_range
 from adaqat_hw.rtl.verilog_writer import NodeRtl
-from adaqat_hw.schema import HardwareNode
+from adaqat_hw.schema import Family, HardwareNode
 from adaqat_hw.schema.operators import WIDTH_CONVERTER
 
 
@@ -34,7 +34,7 @@ class _WidthConverter(HardwareOperator):
     ) -> NodeRtl:
         return finn_rtl(node, module, data_files)
 
-    def features(self, facts: Facts, impl: str | None) -> Features:
+    def features(self, facts: Facts, impl: str | None, family: Family) -> Features:
         """FINN's converter shifts by bits: down a tree of multiplexers, up into fixed places."""
         source, target = facts["in_elements"], facts["out_elements"]
         narrow, wide = sorted((source, target))
