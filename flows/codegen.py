@@ -4,32 +4,33 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Literal
 
 from onnx import NodeProto
 
 from adaqat_hw.schema.build_files import HDL
+from adaqat_hw.schema.operators import FIFO, Generator, operator
 from flows import workarounds
 from flows.flow_state import FlowError, FlowState
 from flows.graph_types import HardwareOp, hardware_op
-from flows.layers import base_op, map_layers
-from flows.support import GENERATOR
+from flows.layers import map_layers
 
 _SUFFIXES = (".v", ".sv", ".vh", ".svh", ".dat")
 
 
-def generator_of(state: FlowState, node: NodeProto) -> Literal["finn", "adaqat"]:
+def generator_of(state: FlowState, node: NodeProto) -> Generator:
     """Return who makes the RTL of a node: ``finn`` or ``adaqat``."""
-    generator = GENERATOR[base_op(node.op_type)]
-    if generator != "choice":
-        return generator
-    return "adaqat" if state.choices[node.name].impl == "lut" else "finn"
+    record = operator(node.op_type)
+    if not record.implementations:
+        return record.generators[0]
+    built = record.implementation(state.choices[node.name].impl)
+    assert built is not None
+    return built.generator
 
 
 def insert_streams(state: FlowState) -> None:
     """Insert width converters and FIFOs, all of ``request.fifo_depth`` entries.
 
-    MVAUs keep their names; ``state.layer_of`` is filled again.
+    Nodes keep their names; ``state.layer_of`` is filled again.
     """
     from finn.transformation.fpgadataflow.insert_dwc import InsertDWC
     from finn.transformation.fpgadataflow.insert_fifo import InsertFIFO
@@ -54,7 +55,7 @@ def insert_streams(state: FlowState) -> None:
     if lost := [name for name in before if name not in after]:
         raise FlowError(f"inserting FIFOs renamed the nodes {lost!r}, which it must not")
     for node in state.model.graph.node:
-        if base_op(node.op_type) == "StreamingFIFO":
+        if operator(node.op_type) is FIFO:
             workarounds.fix_fifo(hardware_op(node), state.request.fifo_depth)
     map_layers(state)
 

@@ -4,26 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from adaqat_hw.schema.operators import find_operator
 from flows.flow_state import FlowState, Refused
 from flows.graph_types import HardwareOp, hardware_op
-from flows.layers import base_op
 
 _FOLDS = ("PE", "SIMD")
-# PE or SIMD of an op must divide the attribute named here (its product where it has several).
-_DIVIDES = {
-    ("MVAU", "PE"): "MH",
-    ("MVAU", "SIMD"): "MW",
-    ("Thresholding", "PE"): "NumChannels",
-    ("FMPadding", "SIMD"): "NumChannels",
-    ("ConvolutionInputGenerator", "SIMD"): "IFMChannels",
-    ("Pool", "PE"): "Channels",
-    ("VVAU", "PE"): "Channels",
-    ("VVAU", "SIMD"): "Kernel",
-    ("DuplicateStreams", "PE"): "NumChannels",
-    ("GlobalAccPool", "PE"): "NumChannels",
-    ("AddStreams", "PE"): "NumChannels",
-    ("LabelSelect", "PE"): "Labels",
-}
 
 
 def unfold(state: FlowState) -> None:
@@ -55,7 +40,7 @@ def apply_folding(state: FlowState) -> None:
             continue
         instance = hardware_op(nodes[name])
         for key, value in values.items():
-            fault = _fault(instance, base_op(nodes[name].op_type), name, key, value)
+            fault = _fault(instance, nodes[name].op_type, name, key, value)
             if fault is None:
                 instance.set_nodeattr(key, value)
             else:
@@ -77,22 +62,25 @@ def _fault(instance: HardwareOp, op: str, name: str, key: str, value: int) -> st
 
 def _total(instance: HardwareOp, op: str, key: str) -> int | None:
     """Return what PE or SIMD of a node must divide, None where nothing is known."""
-    if op == "ElementwiseAdd":
-        return int(instance.get_normal_output_shape()[-1])
-    if (op, key) not in _DIVIDES:
+    record = find_operator(op)
+    fold = next((each for each in record.folds if each.name == key), None) if record else None
+    if fold is None:
         return None
-    return int(np.prod(instance.get_nodeattr(_DIVIDES[op, key])))
+    if fold.divides is None:
+        return int(instance.get_normal_output_shape()[-1])
+    return int(np.prod(instance.get_nodeattr(fold.divides)))
 
 
 def _window_faults(state: FlowState) -> list[str]:
     """A pool or VVAU reads its window channel by channel: both sides must take as many at once."""
     faults = []
     for node in state.model.graph.node:
-        op = base_op(node.op_type)
-        if op not in ("Pool", "VVAU"):
+        record = find_operator(node.op_type)
+        if record is None or record.window != "takes":
             continue
         window = state.model.find_producer(node.input[0])
-        if window is None or base_op(window.op_type) != "ConvolutionInputGenerator":
+        before = find_operator(window.op_type) if window is not None else None
+        if window is None or before is None or before.window != "makes":
             continue
         instance, lanes = hardware_op(node), hardware_op(window).get_nodeattr("SIMD")
         pe = instance.get_nodeattr("PE")
@@ -102,7 +90,8 @@ def _window_faults(state: FlowState) -> list[str]:
                 "or depthwise convolution and its window must have the same."
             )
         whole = hardware_op(window).get_nodeattr("parallel_window")
-        if op == "VVAU" and instance.get_nodeattr("SIMD") > 1 and not whole:
+        folds = [fold.name for fold in record.folds]
+        if "SIMD" in folds and instance.get_nodeattr("SIMD") > 1 and not whole:
             faults.append(
                 f"SIMD of {node.name!r} is {instance.get_nodeattr('SIMD')!r}; above 1 it needs "
                 "the window at once, which only FINN's own folding chooses."

@@ -8,43 +8,28 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto
 
+from adaqat_hw.schema.operators import find_operator, operator
 from flows.flow_state import FlowState, MacLayer
 from flows.graph_types import Model
 from flows.network import signature
 
-WEIGHTED_OPS = ("MVAU", "VVAU")
-_OWNED_BY_CONSUMER = (
-    "FMPadding",
-    "ConvolutionInputGenerator",
-    "StreamingFIFO",
-    "StreamingDataWidthConverter",
-)
-_PASS_UPSTREAM = (*_OWNED_BY_CONSUMER, "Pool", "Thresholding", "DuplicateStreams")
-# Layers without weights: their rows are named by what they do and counted from 0.
-_UNNAMED = {
-    "Pool": "maxpool",
-    "ElementwiseAdd": "add",
-    "AddStreams": "add",
-    "GlobalAccPool": "globalpool",
-    "LabelSelect": "labelselect",
-}
 
-
-def base_op(op_type: str) -> str:
-    """Return FINN's op type without its backend suffix."""
-    return op_type.removesuffix("_rtl").removesuffix("_hls")
+def is_weighted(node: NodeProto) -> bool:
+    """Tell whether a node multiplies with weights."""
+    record = find_operator(node.op_type)
+    return record is not None and record.weighted
 
 
 def map_layers(state: FlowState) -> None:
     """Fill ``state.layer_of`` for every node of ``state.model``.
 
-    MVAUs are matched by their weights; one that matches none gets the next free layer in graph
-    order, with a remark, but one that only moves channels is a shortcut without parameters and
-    becomes ``shortcut<k>``. Max pools get ``maxpool<k>``, average pools ``avgpool<k>``, additions
-    ``add<k>``, global pools ``globalpool<k>``, k counting from 0.
+    Nodes with weights are matched by them; one that matches none gets the next free layer in
+    graph order, with a remark, but one that only moves channels is a shortcut without parameters
+    and becomes ``shortcut<k>``. Operators with a row of their own get its name and a number, k
+    counting from 0 (``maxpool<k>``, ``add<k>``, ...).
     """
     model = state.model
-    weighted = [n for n in model.graph.node if base_op(n.op_type) in WEIGHTED_OPS]
+    weighted = [n for n in model.graph.node if is_weighted(n)]
     shortcuts = [n for n in weighted if _only_moves(_weights(model, n), state.layers)]
     weighted = [n for n in weighted if n not in shortcuts]
     layers, guessed = match_layers([_weights(model, n) for n in weighted], state.layers)
@@ -65,10 +50,14 @@ def map_layers(state: FlowState) -> None:
 
 
 def _kind(node: NodeProto) -> str | None:
-    functions = [a.s for a in node.attribute if a.name == "Function"]
-    if base_op(node.op_type) == "Pool" and functions == [b"QuantAvgPool"]:
-        return "avgpool"
-    return _UNNAMED.get(base_op(node.op_type))
+    record = find_operator(node.op_type)
+    if record is None or record.layer != "own":
+        return None
+    if record.row_of is not None:
+        attribute, value, row = record.row_of
+        if [a.s for a in node.attribute if a.name == attribute] == [value.encode()]:
+            return row
+    return record.row
 
 
 def match_layers(
@@ -119,7 +108,7 @@ def nearest_layer(state: FlowState, node: NodeProto) -> str | None:
         if current.name in seen:
             continue
         seen.add(current.name)
-        if base_op(current.op_type) in WEIGHTED_OPS and state.layer_of.get(current.name):
+        if is_weighted(current) and state.layer_of.get(current.name):
             return state.layer_of[current.name]
         queue += [p for x in current.input if (p := state.model.find_producer(x)) is not None]
     return None
@@ -135,24 +124,33 @@ def _same(ours: NDArray[np.int64] | None, theirs: NDArray[np.int64]) -> bool:
 
 
 def _weights(model: Model, node: NodeProto) -> NDArray[Any] | None:
-    """Return (output channels, weights per channel); MVAUs keep (MW, MH), VVAUs (C, 1, k, k)."""
-    weights = model.get_initializer(node.input[1])
-    if weights is None:
+    """Return (output channels, weights per channel)."""
+    weights, parameters = model.get_initializer(node.input[1]), operator(node.op_type).parameters
+    if weights is None or parameters is None:
         return None
-    if base_op(node.op_type) == "VVAU":
-        return np.asarray(weights).reshape(weights.shape[0], -1)
-    return np.asarray(weights).T
+    matrix = np.moveaxis(np.asarray(weights), parameters.outputs_axis, 0)
+    return matrix.reshape(len(matrix), -1)
 
 
 def _layer(model: Model, node: NodeProto, named: dict[str, str | None]) -> str | None:
     if node.name in named:
         return named[node.name]
-    if base_op(node.op_type) in _OWNED_BY_CONSUMER:
+    if _counted_into(node) == "consumer":
         owner = _downstream(model, node, named)
         return owner if owner is not None else _upstream(model, node, named)
-    if base_op(node.op_type) in ("Thresholding", "DuplicateStreams"):
+    if _counted_into(node) == "producer":
         return _upstream(model, node, named)
     return None
+
+
+def _counted_into(node: NodeProto) -> str | None:
+    record = find_operator(node.op_type)
+    return record.layer if record is not None else None
+
+
+def _is_passed(node: NodeProto) -> bool:
+    record = find_operator(node.op_type)
+    return record is not None and record.passed
 
 
 def _downstream(model: Model, node: NodeProto, named: dict[str, str | None]) -> str | None:
@@ -163,19 +161,19 @@ def _downstream(model: Model, node: NodeProto, named: dict[str, str | None]) -> 
         node = readers[0]
         if node.name in named:
             return named[node.name]
-        if base_op(node.op_type) in ("Thresholding", "DuplicateStreams"):
+        if _counted_into(node) == "producer":
             return _upstream(model, node, named)
-        if base_op(node.op_type) not in _OWNED_BY_CONSUMER:
+        if _counted_into(node) != "consumer":
             return None
 
 
 def _upstream(model: Model, node: NodeProto, named: dict[str, str | None]) -> str | None:
     """Follow the first input up to a layer with weights or an addition; pools are passed."""
-    while base_op(node.op_type) in _PASS_UPSTREAM:
+    while _is_passed(node):
         producer = model.find_producer(node.input[0])
         if producer is None:
             return None
-        if base_op(producer.op_type) not in _PASS_UPSTREAM:
+        if not _is_passed(producer):
             return named.get(producer.name)
         node = producer
     return None

@@ -21,11 +21,11 @@ from adaqat_hw.schema import (
     sha256_file,
 )
 from adaqat_hw.schema.build_files import GOLDEN, HARDWARE, HDL, PARAMETERS, REPORTS
+from adaqat_hw.schema.operators import Operator, base_op, operator
 from flows.codegen import generator_of
 from flows.flow_state import FlowError, FlowState
 from flows.graph_types import HardwareOp, Model, hardware_op
 from flows.host_interface import int_type
-from flows.layers import WEIGHTED_OPS, base_op
 
 _NOT_HARDWARE = (
     *("backend", "code_gen_dir_ipgen", "ipgen_path", "ip_path", "ip_vlnv", "exec_mode", "slr"),
@@ -44,7 +44,7 @@ def write_records(state: FlowState) -> HardwareGraph:
     arrays: dict[str, NDArray[Any]] = {}
     for node in state.model.graph.node:
         instance = hardware_op(node)
-        parameters = _parameters(state.model, node, base_op(node.op_type))
+        parameters = _parameters(state.model, node, operator(node.op_type))
         arrays.update({f"{node.name}__{key}": value for key, value in parameters.items()})
         nodes.append(_hardware_node(state, node, instance, parameters))
     if len(state.model.graph.input) != 1 or len(state.model.graph.output) != 1:
@@ -105,18 +105,18 @@ def save_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
     temporary.replace(path)
 
 
-def _parameters(model: Model, node: NodeProto, op: str) -> dict[str, NDArray[np.int64]]:
-    key = {"MVAU": "weights", "VVAU": "weights", "Thresholding": "thresholds"}.get(op)
-    if key is None:
+def _parameters(model: Model, node: NodeProto, record: Operator) -> dict[str, NDArray[np.int64]]:
+    if record.parameters is None:
         return {}
+    key = record.parameters.name
     values = model.get_initializer(node.input[1])
     if values is None:
         raise FlowError(f"the {key} of {node.name!r} are not constant")
     integers: NDArray[np.int64] = np.rint(values).astype(np.int64)
     if not np.array_equal(integers, values):
         raise FlowError(f"the {key} of {node.name!r} are not integers")
-    # A VVAU's (C, 1, kernel height, kernel width) has one row per channel.
-    return {key: integers.reshape(len(integers), -1) if op == "VVAU" else integers}
+    # Kernels (C, 1, height, width) have one row per channel.
+    return {key: integers.reshape(len(integers), -1)}
 
 
 def _hardware_node(
@@ -125,20 +125,20 @@ def _hardware_node(
     instance: HardwareOp,
     parameters: dict[str, NDArray[np.int64]],
 ) -> HardwareNode:
-    op = base_op(node.op_type)
+    record = operator(node.op_type)
     choice = state.choices.get(node.name)
     attributes = _attributes(instance)
-    if op in WEIGHTED_OPS:
+    if record.weighted:
         weights = instance.get_input_datatype(1)
         attributes["weight_bits"] = int(weights.bitwidth())
         attributes["weight_signed"] = int(weights.signed())
         if choice is not None and choice.dsp_refusal is not None:
             attributes["dsp_refusal"] = choice.dsp_refusal
-    if op == "Thresholding":
+    elif record.parameters is not None:
         attributes["out_bias"] = int(instance.get_nodeattr("ActVal"))
     return HardwareNode(
         name=node.name,
-        op=op,
+        op=base_op(node.op_type),
         backend="rtl" if node.op_type.endswith("_rtl") else "hls",
         layer=state.layer_of.get(node.name),
         generator=generator_of(state, node),

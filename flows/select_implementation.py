@@ -1,4 +1,4 @@
-"""Choose how each MVAU and VVAU is built: in LUTs, or in DSP blocks (an MVAU by FINN)."""
+"""Choose how each node with weights is built: in LUTs, or in DSP blocks."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 from onnx import NodeProto
 
 from adaqat_hw.schema import DspBlock, ImplChoice
+from adaqat_hw.schema.operators import Implementation, find_operator
 from flows.flow_state import FlowState, MvauChoice, Refused
 from flows.graph_types import DataType, HardwareOp, Model, hardware_op
-from flows.layers import WEIGHTED_OPS, base_op
 
 # Up to this product of widths a LUT multiplier is small; docs: LUTs grow with the product,
 # DSP blocks do not.
@@ -46,13 +46,13 @@ def choose_impl(
 
 
 def choose_all(state: FlowState) -> None:
-    """Fill ``state.choices`` for every MVAU and VVAU and tell FINN which backend to take.
+    """Fill ``state.choices`` for every node with a choice and tell FINN which backend to take.
 
     Raises:
         Refused: a layer that the request names does not exist, or cannot be built as asked.
     """
     request, model = state.request, state.model
-    nodes = [n for n in model.graph.node if base_op(n.op_type) in WEIGHTED_OPS]
+    nodes = [n for n in model.graph.node if _implementations(n)]
     # Beside the network's own layers, those that the flow made: shortcuts without parameters.
     known = {x.name for x in state.layers} | {x for n in nodes if (x := state.layer_of.get(n.name))}
     problems = [
@@ -62,18 +62,17 @@ def choose_all(state: FlowState) -> None:
         if name not in known
     ]
     for node in model.graph.node:
-        instance = hardware_op(node)
-        op = base_op(node.op_type)
-        if op != "MVAU":
-            # A VVAU's RTL is this project's, in LUTs or DSPs; FINN's is for newer DSP blocks only.
-            instance.set_nodeattr("preferred_impl_style", "hls" if op == "VVAU" else "")
-        if op not in WEIGHTED_OPS:
+        instance, ways = hardware_op(node), _implementations(node)
+        if not ways:
+            instance.set_nodeattr("preferred_impl_style", "")
             continue
         layer = state.layer_of.get(node.name) or node.name
         asked = request.implementation(layer)
         weights, acts = instance.get_input_datatype(1), instance.get_input_datatype(0)
         limit = _lut_refusal(weights, acts)
-        refusal = _dsp_refusal(model, node, instance, request.dsp) if op == "MVAU" else None
+        refusal = None
+        if ways["dsp"].generator == "finn":
+            refusal = _dsp_refusal(model, node, instance, request.dsp)
         choice: MvauChoice | str
         if limit is not None:
             choice = limit
@@ -83,13 +82,16 @@ def choose_all(state: FlowState) -> None:
             problems.append(f"Layer {layer!r} cannot be built with impl={asked!r}: {choice}.")
             continue
         state.choices[node.name] = replace(choice, dsp_refusal=refusal)
-        if op == "MVAU":
-            style = "rtl" if choice.impl == "dsp" else "hls"
-            instance.set_nodeattr("preferred_impl_style", style)
+        instance.set_nodeattr("preferred_impl_style", ways[choice.impl].backend)
         if choice.impl == "lut":
             instance.set_nodeattr("resType", "lut")
     if problems:
         raise Refused(problems)
+
+
+def _implementations(node: NodeProto) -> dict[str, Implementation]:
+    record = find_operator(node.op_type)
+    return {each.name: each for each in record.implementations} if record is not None else {}
 
 
 def _lut_refusal(weights: DataType, acts: DataType) -> str | None:

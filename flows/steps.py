@@ -11,6 +11,7 @@ from pathlib import Path
 
 from adaqat_hw.schema import BuildRequest, sha256_file, write_atomic
 from adaqat_hw.schema.build_files import LAYERS, REPORTS
+from adaqat_hw.schema.operators import operator
 from flows import (
     bipolar,
     codegen,
@@ -29,7 +30,7 @@ from flows import (
 )
 from flows import streamline as streamlining
 from flows.flow_state import FlowError, FlowState, Refused
-from flows.layers import base_op, map_layers
+from flows.layers import map_layers
 from flows.verify import Comparison, choose_frames, verify
 
 
@@ -178,9 +179,10 @@ def _specialize(state: FlowState) -> None:
         f"Layer {state.layer_of.get(n.name)!r} cannot be built with impl='dsp': FINN's own check "
         "turned its RTL version down."
         for n in nodes
-        if base_op(n.op_type) == "MVAU"
-        and state.choices[n.name].impl == "dsp"
-        and not n.op_type.endswith("_rtl")
+        if (choice := state.choices.get(n.name)) is not None
+        and (built := operator(n.op_type).implementation(choice.impl)) is not None
+        and built.generator == "finn"
+        and not n.op_type.endswith(f"_{built.backend}")
     ]
     if wrong:
         raise Refused(wrong)

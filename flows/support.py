@@ -1,34 +1,16 @@
-"""What can be built: the one table of supported hardware nodes, and why others cannot."""
+"""Which nodes of the hardware graph cannot be built, and why."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 from onnx import NodeProto
 
+from adaqat_hw.schema.operators import Requirement, base_op, find_operator
 from flows.flow_state import FlowState
 from flows.graph_types import Model, custom_op, known_shape
-from flows.layers import WEIGHTED_OPS, base_op, map_layers, nearest_layer
+from flows.layers import is_weighted, map_layers, nearest_layer
 
-# FINN generates the RTL of "finn" nodes; those of "adaqat" are modules of hw/rtl. An MVAU is
-# either, as chosen for it.
-GENERATOR: dict[str, Literal["finn", "adaqat", "choice"]] = {
-    "MVAU": "choice",
-    "Thresholding": "finn",
-    "FMPadding": "finn",
-    "ConvolutionInputGenerator": "finn",
-    "StreamingFIFO": "finn",
-    "StreamingDataWidthConverter": "finn",
-    "Pool": "adaqat",
-    "VVAU": "adaqat",
-    "DuplicateStreams": "adaqat",
-    "ElementwiseAdd": "adaqat",
-    "AddStreams": "adaqat",
-    "GlobalAccPool": "adaqat",
-    "LabelSelect": "adaqat",
-}
-_POOLS = ("MaxPool", "QuantAvgPool")
 _REASONS = {
     "ElementwiseMul": "a multiplication that could not be moved into weights or thresholds has no "
     "RTL; put a quantizer after the layer",
@@ -90,20 +72,22 @@ def unsupported_nodes(state: FlowState) -> list[str]:
 def _reason(model: Model, node: NodeProto) -> str | None:
     op = base_op(node.op_type)
     op = _ALIASES.get(op, op)
-    if op in GENERATOR and node.domain.startswith("finn.custom_op.fpgadataflow"):
-        check = _CHECKS.get(op)
-        return check(model, node) if check is not None else None
+    record = find_operator(op)
+    if record is not None and node.domain.startswith("finn.custom_op.fpgadataflow"):
+        if record.inputs > 1 and (reason := _join_reason(model, node)) is not None:
+            return reason
+        return next(filter(None, (_unmet(node, each) for each in record.requires)), None)
     return _REASONS.get(op, f"the operation {op!r} has no RTL")
 
 
-def _pool_reason(model: Model, node: NodeProto) -> str | None:
-    function = _attribute(node, "Function")
-    if function in _POOLS:
+def _unmet(node: NodeProto, requirement: Requirement) -> str | None:
+    value = _attribute(node, requirement.attribute)
+    if value in requirement.allowed:
         return None
-    return f"pooling with {function!r} has no RTL; use one of {', '.join(_POOLS)}"
+    return requirement.reason.format(value=value, allowed=", ".join(map(str, requirement.allowed)))
 
 
-def _add_reason(model: Model, node: NodeProto) -> str | None:
+def _join_reason(model: Model, node: NodeProto) -> str | None:
     if any(model.get_initializer(name) is not None for name in node.input):
         return (
             "the addition of a constant (a bias) that could not be moved into thresholds has no "
@@ -117,25 +101,13 @@ def _add_reason(model: Model, node: NodeProto) -> str | None:
     return None
 
 
-def _label_reason(model: Model, node: NodeProto) -> str | None:
-    count = _attribute(node, "K")
-    return None if count == 1 else f"the largest {count!r} labels have no RTL; one is possible"
-
-
 def _attribute(node: NodeProto, name: str) -> Any:
     return custom_op(node).get_nodeattr(name)
 
 
-_CHECKS: dict[str, Callable[[Model, NodeProto], str | None]] = {
-    "Pool": _pool_reason,
-    "ElementwiseAdd": _add_reason,
-    "LabelSelect": _label_reason,
-}
-
-
 def _where(state: FlowState, node: NodeProto) -> str:
     own = state.layer_of.get(node.name)
-    if own is not None and base_op(node.op_type) in WEIGHTED_OPS:
+    if own is not None and is_weighted(node):
         return f"Layer {own!r} ({node.op_type})"
     before = nearest_layer(state, node)
     place = f"after layer {before!r}" if before is not None else "before the first layer"

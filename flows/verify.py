@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto
 
+from adaqat_hw.schema.operators import base_op, find_operator
 from flows import layerwise
 from flows.flow_state import FlowError, FlowState, Probe
 from flows.golden import RELATIVE_TOLERANCE, read_real, run
 from flows.graph_types import Model
 from flows.host_interface import dtype_range, logits, quantize_inputs, raw_values
-from flows.layers import base_op
 from flows.normalize_qonnx import apply_steps
 from flows.rounding_ties import WAYS, nudged_logits
 
@@ -24,7 +24,6 @@ from flows.rounding_ties import WAYS, nudged_logits
 Comparison = Literal["no", "logits", "integers"]
 _REAL_FRAMES = 2
 _RANDOM_FRAMES = 3  # where there are no real ones
-_MOVERS = ("StreamingFIFO", "StreamingDataWidthConverter")
 _HARDWARE = "finn.custom_op.fpgadataflow"
 
 
@@ -81,12 +80,17 @@ def executable(model: Model) -> Model:
     """
     copy = deepcopy(model)
     graph = copy.graph
-    for node in [n for n in graph.node if base_op(n.op_type) in _MOVERS]:
+    for node in [n for n in graph.node if _is_mover(n)]:
         _bypass(copy, node)
     for node in graph.node:
         if node.domain.startswith(_HARDWARE):
             node.op_type, node.domain = base_op(node.op_type), _HARDWARE
     return copy
+
+
+def _is_mover(node: NodeProto) -> bool:
+    record = find_operator(node.op_type)
+    return record is not None and record.mover
 
 
 def _bypass(model: Model, node: NodeProto) -> None:

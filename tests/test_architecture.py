@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -10,6 +11,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
+
+from adaqat_hw.errors import ConfigError
+from adaqat_hw.rtl.ops import operator_module
+from adaqat_hw.schema import operators
+from adaqat_hw.schema.operators import OPERATORS, Operator
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "adaqat_hw"
@@ -110,3 +116,96 @@ def test_every_file_that_the_page_names_exists():
     homes = (ROOT, PACKAGE, ROOT / "hw")
     gone = [path for path in paths if not any((home / path).exists() for home in homes)]
     assert gone == []
+
+
+# --- what an operator touches: the page's table against the code
+
+
+def words_in_code(path: Path) -> set[str]:
+    """Text constants of a file, docstrings left out, without FINN's backend suffixes."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    docs = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    texts = {
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs
+    }
+    return {re.sub(r"(_rtl|_hls|_|/\w*)$", "", text) for text in texts}
+
+
+def python_files() -> list[Path]:
+    return [path for home in (PACKAGE, ROOT / "flows", ROOT / "benchmarks")
+            for path in sorted(home.rglob("*.py"))]  # fmt: skip
+
+
+def operator_places(record: Operator) -> list[str]:
+    """Files of the page's table, those of one operator."""
+    text = section("Adding an operator")
+    cells = [path for cell in first_cells(text) for path in re.findall(r"`([^`]+)`", cell)]
+    assert len(cells) == 6
+    return [cell.replace("<module>", record.module) for cell in cells]
+
+
+@pytest.mark.parametrize("record", OPERATORS, ids=[record.module for record in OPERATORS])
+def test_an_operator_is_named_only_where_the_page_says(record: Operator) -> None:
+    allowed = set(operator_places(record))
+    names = {record.name, *record.aliases}
+    named = {
+        path.relative_to(ROOT).as_posix() for path in python_files() if names & words_in_code(path)
+    }
+    assert named - allowed == set(), "read the record of schema/operators.py instead"
+
+
+@pytest.mark.parametrize("record", OPERATORS, ids=[record.module for record in OPERATORS])
+def test_an_operator_has_all_that_the_page_lists(record: Operator) -> None:
+    operator = operator_module(record)
+    assert operator.record is record
+    for place in operator_places(record):
+        if "<" not in place:
+            assert (ROOT / place).is_file(), place
+    if "adaqat" in record.generators:
+        module = PACKAGE / "rtl" / "ops" / f"{record.module}.py"
+        cores = {text for text in words_in_code(module) if re.fullmatch(r"adq_\w+", text)}
+        assert cores
+        for core in cores:
+            (source,) = (ROOT / "hw" / "rtl").glob(f"*/{core}.sv")
+            assert source.with_name("README.md").is_file()
+    rows = [json.loads(line) for path in (ROOT / "hw" / "cost").glob("rows-*.jsonl")
+            for line in path.read_text(encoding="utf-8").splitlines()]  # fmt: skip
+    assert set(record.kinds()) <= {row["kind"] for row in rows}
+    for row in (row for row in rows if row["op"] in (record.name, *record.aliases)):
+        assert set(row["attributes"]) <= set(record.measured)
+
+
+def test_records_of_operators_are_taken_by_name_where_the_compiler_inserts_them_only() -> None:
+    """Elsewhere what an operator does is read from its record, not from which one it is."""
+    constants = {name for name, value in vars(operators).items() if isinstance(value, Operator)}
+    assert len(constants) == len(OPERATORS)
+    taken = {}
+    for path in python_files():
+        if path.parent.name == "ops" or path.name == "operators.py":
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} & constants
+        if names:
+            taken[path.relative_to(ROOT).as_posix()] = names
+    assert taken == {
+        "adaqat_hw/cost/fold_problem.py": {"FIFO", "WIDTH_CONVERTER"},
+        "adaqat_hw/rtl/fifo_graph.py": {"FIFO"},
+        "flows/codegen.py": {"FIFO"},
+    }
+
+
+def test_an_unknown_operator_is_refused_with_the_names_that_there_are() -> None:
+    with pytest.raises(
+        ConfigError,
+        match=r"^'LayerNorm_hls' is no hardware operator; there are AddStreams, [\w, ]+, VVAU\.$",
+    ):
+        operators.operator("LayerNorm_hls")
+    assert operators.operator("AddStreams_hls") is operators.operator("ElementwiseAdd")

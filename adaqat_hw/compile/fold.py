@@ -33,9 +33,6 @@ from adaqat_hw.schema.folding import (
     NodeFolding,
 )
 
-_WEIGHTED = ("MVAU", "VVAU")
-_BACKEND = {"dsp": "rtl", "lut": "hls"}  # of FINN's node that stands for an MVAU
-
 
 def fold_build(
     design: Design, request: BuildRequest, board: Board, target: FoldingTarget
@@ -54,14 +51,13 @@ def fold_build(
 def narrow_weights(
     graph: HardwareGraph, arrays: Mapping[str, NDArray[np.int64]]
 ) -> dict[str, bool]:
-    """Tell for every MVAU whether its weights leave out the most negative value."""
-    narrow = {}
-    for node in graph.nodes:
-        bits = node.attributes.get("weight_bits")
-        if node.op == "MVAU" and isinstance(bits, int):
-            lowest = int(arrays[node.parameters["weights"]].min())
-            narrow[node.name] = lowest > -(2 ** (bits - 1))
-    return narrow
+    """Tell for nodes that DSP blocks can take whether weights leave out the most negative value."""
+    return {
+        node.name: int(arrays[node.parameters["weights"]].min())
+        > -(2 ** (node.weight_type.bits - 1))
+        for node in graph.nodes
+        if "dsp" in [each.name for each in node.operator.implementations if each.measured]
+    }
 
 
 def fold_graph(
@@ -74,7 +70,7 @@ def fold_graph(
 ) -> FoldingRecord:
     """Return the folding of an unfolded graph for a target; raises as :func:`fold_build`."""
     problem = fold_problem(
-        graph, model, request.dsp, implementations(graph, request), narrow=narrow,
+        graph, model, families.load(board.family), implementations(graph, request), narrow=narrow,
         fifo_depth=request.fifo_depth,
     )  # fmt: skip
     search = FoldSearch(graph, board, target, problem, request.clock_ns)
@@ -83,15 +79,15 @@ def fold_graph(
 
 
 def implementations(graph: HardwareGraph, request: BuildRequest) -> dict[str, tuple[MvauImpl, ...]]:
-    """Return what each MVAU and VVAU may be built in.
+    """Return what each node that can be built in several ways may be built in.
 
-    As the request asks; where it asks for nothing, an MVAU in both where DSP blocks can take it
-    (a VVAU's cost in DSP blocks is not measured).
+    As the request asks; where it asks for nothing, in all ways whose cost is measured, in DSP
+    blocks only where they can take it.
     """
-    layers = [node.layer for node in graph.nodes if node.op in _WEIGHTED]
+    layers = [node.layer for node in graph.nodes if node.operator.implementations]
     allowed: dict[str, tuple[MvauImpl, ...]] = {}
     for node in graph.nodes:
-        if node.op not in _WEIGHTED:
+        if not node.operator.implementations:
             continue
         if node.impl is None:
             raise ConfigError(f"{node.op} {node.name!r} has no implementation; build it again.")
@@ -99,17 +95,20 @@ def implementations(graph: HardwareGraph, request: BuildRequest) -> dict[str, tu
         # A request chooses by layer: a node that has none, or shares it, stays as it is.
         if asked != "auto" or node.layer is None or layers.count(node.layer) > 1:
             allowed[node.name] = (node.impl,)
-        elif node.op == "MVAU" and "dsp_refusal" not in node.attributes:
-            allowed[node.name] = ("lut", "dsp")
         else:
-            allowed[node.name] = ("lut",)
+            allowed[node.name] = tuple(
+                each.name
+                for each in node.operator.implementations
+                if each.measured and (each.name != "dsp" or node.dsp_refusal is None)
+            )
     return allowed
 
 
-def mvau_names(graph: HardwareGraph, impls: Mapping[str, MvauImpl | None]) -> dict[str, str]:
-    """Return the names that FINN will give the nodes when MVAUs are built in ``impls``.
+def names_after(graph: HardwareGraph, impls: Mapping[str, MvauImpl | None]) -> dict[str, str]:
+    """Return the names that FINN will give the nodes when they are built in ``impls``.
 
-    FINN counts nodes of one operator and backend in graph order, and a LUT MVAU is its HLS one.
+    FINN counts nodes of one operator and backend in graph order, and an implementation in LUTs
+    stands for its HLS one.
 
     Raises:
         ConfigError: the present names do not follow that rule.
@@ -129,11 +128,12 @@ def _counted_names(
     names: dict[str, str] = {}
     counts: dict[str, int] = {}
     for node in graph.nodes:
-        impl = impls[node.name]
-        if node.op != "MVAU" or impl is None:
+        built = node.operator.implementation(impls[node.name])
+        backends = {each.backend for each in node.operator.implementations}
+        if built is None or len(backends) == 1:
             names[node.name] = node.name
             continue
-        stem = f"MVAU_{_BACKEND[impl]}"
+        stem = f"{node.operator.name}_{built.backend}"
         names[node.name] = f"{stem}_{counts.setdefault(stem, 0)}"
         counts[stem] += 1
     return names
@@ -143,7 +143,7 @@ def _record(search: FoldSearch, folding: Folding, model: HardwareCostModel) -> F
     graph, problem = search.graph, search.problem
     picked = list(zip(graph.nodes, problem.nodes, folding.choice, strict=True))
     impls = {node.name: options.candidates[k].impl for node, options, k in picked}
-    names = mvau_names(graph, impls)
+    names = names_after(graph, impls)
     bottleneck = search.bottleneck(folding)
     _, streams = cost_of(problem, folding.choice)
     streams_error, error = _errors(problem, folding)
@@ -194,7 +194,7 @@ def _impl_per_layer(
     nodes: tuple[HardwareNode, ...], impls: Mapping[str, MvauImpl | None]
 ) -> dict[str, ImplChoice]:
     """Return the implementations by layer, of layers with one node that has such."""
-    rows = [(node.layer, impls[node.name]) for node in nodes if node.op in _WEIGHTED]
+    rows = [(node.layer, impls[node.name]) for node in nodes if node.operator.implementations]
     layers = [layer for layer, _ in rows]
     return {
         layer: impl

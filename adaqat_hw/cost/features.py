@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from adaqat_hw.errors import ConfigError
 from adaqat_hw.schema import BitWidthPlan, HardwareGraph, HardwareNode, MvauImpl
 
-_COMPUTE = ("MVAU", "VVAU")
-
 
 @dataclass(frozen=True)
 class LayerFeatures:
@@ -20,7 +18,7 @@ class LayerFeatures:
 
     ``macs_per_cycle`` is PE x SIMD, ``bitops_per_cycle`` that times the plan's widths,
     ``weight_bits_stored`` the bits of weight memory. ``threshold_bits`` is the sum over the
-    layer's Thresholding nodes, None when it has none. ``cycles`` is FINN's estimate per frame.
+    layer's thresholding nodes, None when it has none. ``cycles`` is FINN's estimate per frame.
     """
 
     layer: str
@@ -80,7 +78,7 @@ def layer_features(graph: HardwareGraph, plan: BitWidthPlan) -> tuple[LayerFeatu
         )
     compute: dict[str, HardwareNode] = {}
     for node in graph.nodes:
-        if node.op not in _COMPUTE:
+        if not node.operator.weighted:
             continue
         if node.layer is None or node.layer not in {row.layer for row in plan.layers}:
             raise ConfigError(
@@ -104,11 +102,11 @@ def layer_features(graph: HardwareGraph, plan: BitWidthPlan) -> tuple[LayerFeatu
 def _features(
     node: HardwareNode, weight_bits: int, act_bits: int, graph: HardwareGraph
 ) -> LayerFeatures:
-    pe, simd = _attribute(node, "PE"), _attribute(node, "SIMD")
+    pe, simd = node.pe, node.simd
     thresholds = [
-        threshold_bits(_attribute(n, "PE"), n.inputs[0].dtype.bits, n.outputs[0].dtype.bits)
+        threshold_bits(n.pe, n.inputs[0].dtype.bits, n.outputs[0].dtype.bits)
         for n in graph.nodes
-        if n.op == "Thresholding" and n.layer == node.layer
+        if n.layer == node.layer and _holds_thresholds(n)
     ]
     assert node.layer is not None
     return LayerFeatures(
@@ -120,29 +118,12 @@ def _features(
         act_bits=act_bits,
         macs_per_cycle=pe * simd,
         bitops_per_cycle=bitops_per_cycle(pe, simd, weight_bits, act_bits),
-        weight_bits_stored=_weights(node) * weight_bits,
+        weight_bits_stored=node.parameter_count * weight_bits,
         threshold_bits=sum(thresholds) if thresholds else None,
         cycles=node.cycles,
     )
 
 
-def _weights(node: HardwareNode) -> int:
-    if node.op == "MVAU":
-        return _attribute(node, "MW") * _attribute(node, "MH")
-    kernel = node.attributes.get("Kernel")
-    if not isinstance(kernel, tuple):
-        raise ConfigError(f"Hardware node {node.name!r} has Kernel {kernel!r}, not a shape.")
-    total = _attribute(node, "Channels")
-    for side in kernel:
-        total *= side
-    return total
-
-
-def _attribute(node: HardwareNode, name: str) -> int:
-    value = node.attributes.get(name)
-    if not isinstance(value, int):
-        raise ConfigError(
-            f"Hardware node {node.name!r} ({node.op}) has {name} {value!r}, not an integer; "
-            "build it again."
-        )
-    return value
+def _holds_thresholds(node: HardwareNode) -> bool:
+    parameters = node.operator.parameters
+    return parameters is not None and parameters.name == "thresholds"

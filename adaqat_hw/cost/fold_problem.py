@@ -14,11 +14,11 @@ from adaqat_hw.cost.folding import Candidate, Edge, candidates, edges
 from adaqat_hw.cost.hardware_cost import HardwareCostModel
 from adaqat_hw.cost.hardware_features import cost_kind, fold_facts, node_facts
 from adaqat_hw.errors import NotMeasured
-from adaqat_hw.schema import DspBlock, HardwareGraph, MvauImpl, Resources
+from adaqat_hw.schema import Family, HardwareGraph, MvauImpl, Resources
+from adaqat_hw.schema.operators import FIFO, WIDTH_CONVERTER, find_operator
 
 COUNTED = ("lut", "ff", "dsp", "bram_18k")
 Counts = NDArray[np.float64]
-_FIFO, _CONVERTER = "StreamingFIFO", "StreamingDataWidthConverter"
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class FoldProblem:
 def fold_problem(
     graph: HardwareGraph,
     model: HardwareCostModel,
-    dsp_block: DspBlock,
+    family: Family,
     impls: Mapping[str, Sequence[MvauImpl]],
     *,
     narrow: Mapping[str, bool] | None = None,
@@ -76,8 +76,8 @@ def fold_problem(
     Args:
         graph: built for estimates with PE = SIMD = 1.
         model: measured cost of nodes.
-        dsp_block: the board's DSP block.
-        impls: implementations to choose from, by name of MVAU.
+        family: the board's family.
+        impls: implementations to choose from, by name of node.
         narrow: MVAUs (by name) whose weights leave out the most negative value.
         fifo_depth: entries of every FIFO.
 
@@ -97,7 +97,7 @@ def fold_problem(
         options = candidates(node, impls.get(node.name, ()))
         kinds = tuple(cost_kind(node.op, option.impl) for option in options)
         rows = [
-            model.predict(kind, fold_facts(facts, option), dsp_block)
+            model.predict(kind, fold_facts(facts, option), family)
             for kind, option in zip(kinds, options, strict=True)
         ]
         nodes.append(
@@ -110,31 +110,32 @@ def fold_problem(
             )
         )
     index = {node.name: k for k, node in enumerate(nodes)}
-    price = _stream_price(model, dsp_block, fifo_depth)
+    price = _stream_price(model, family, fifo_depth)
     return FoldProblem(
         tuple(nodes), tuple(_stream(edge, nodes, index, price) for edge in edges(graph))
     )
 
 
 def _is_known(model: HardwareCostModel, op: str) -> bool:
-    return any(kind.split("/")[0] == op for kind in model.kinds())
+    record = find_operator(op)
+    return record is not None and any(kind.split("/")[0] == record.name for kind in model.kinds())
 
 
 # (bits per value, values per beat of source and of target) -> (cost, error)
 _Price = Callable[[int, int, int], tuple[Counts, Counts]]
 
 
-def _stream_price(model: HardwareCostModel, dsp_block: DspBlock, fifo_depth: int) -> _Price:
+def _stream_price(model: HardwareCostModel, family: Family, fifo_depth: int) -> _Price:
     @cache
     def fifo(bits: int, elements: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
         facts = {"in_bits": bits, "in_elements": elements, "depth": fifo_depth}
-        cost, error = model.predict(_FIFO, facts, dsp_block)
+        cost, error = model.predict(FIFO.name, facts, family)
         return _counts(cost), _counts(error)
 
     @cache
     def converter(bits: int, a: int, b: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
         facts = {"in_bits": bits, "in_elements": a, "out_elements": b}
-        cost, error = model.predict(_CONVERTER, facts, dsp_block)
+        cost, error = model.predict(WIDTH_CONVERTER.name, facts, family)
         return _counts(cost), _counts(error)
 
     def price(bits: int, a: int, b: int) -> tuple[Counts, Counts]:

@@ -13,26 +13,9 @@ from dataclasses import dataclass
 from itertools import product
 
 from adaqat_hw.errors import ConfigError, NotMeasured
+from adaqat_hw.rtl.ops import operator_module
 from adaqat_hw.schema import HardwareGraph, HardwareNode, MvauImpl
-
-# PE or SIMD must divide the attribute named here; "" stands for the stream's channels.
-_DIVIDES: dict[str, dict[str, str]] = {
-    "MVAU": {"PE": "MH", "SIMD": "MW"},
-    # SIMD over the window needs the parallel window generator, which no build uses.
-    "VVAU": {"PE": "Channels"},
-    "Thresholding": {"PE": "NumChannels"},
-    "FMPadding": {"SIMD": "NumChannels"},
-    "ConvolutionInputGenerator": {"SIMD": "IFMChannels"},
-    "Pool": {"PE": "Channels"},
-    "DuplicateStreams": {"PE": "NumChannels"},
-    "AddStreams": {"PE": "NumChannels"},
-    "ElementwiseAdd": {"PE": ""},
-    "GlobalAccPool": {"PE": "NumChannels"},
-    "LabelSelect": {"PE": "Labels"},
-}
-_WINDOW = "ConvolutionInputGenerator"
-# Read their depthwise window channel by channel: both sides take as many at once.
-_TIED_TO_WINDOW = ("Pool", "VVAU")
+from adaqat_hw.schema.operators import OPERATORS, find_operator
 
 
 @dataclass(frozen=True)
@@ -40,7 +23,7 @@ class Candidate:
     """One legal folding of a node.
 
     ``folds`` are the attributes to set; ``in_elements`` and ``out_elements`` the values per beat
-    of its streams; ``impl`` is None for all but MVAUs and VVAUs.
+    of its streams; ``impl`` is None where there is no choice.
     """
 
     folds: dict[str, int]
@@ -90,17 +73,19 @@ def candidates(node: HardwareNode, impls: Sequence[MvauImpl] = ()) -> tuple[Cand
 
     Args:
         node: a node of a graph built with PE = SIMD = 1, without FIFOs and width converters.
-        impls: for an MVAU or VVAU, the implementations it can be built in.
+        impls: the implementations it can be built in, where there is a choice.
 
     Raises:
         NotMeasured: an operator whose folding is not known.
         ConfigError: the node is folded already.
     """
-    rule = _DIVIDES.get(node.op)
-    if rule is None:
+    record = find_operator(node.op)
+    folds = [fold for fold in record.folds if fold.searched] if record is not None else []
+    if record is None or not folds:
         raise NotMeasured(
             f"Node {node.name!r} is a {node.op!r}, whose folding is not known; there are "
-            f"{', '.join(sorted(_DIVIDES))}: give the folding of this network by hand."
+            f"{', '.join(sorted(each.name for each in OPERATORS if each.folds))}: give the "
+            "folding of this network by hand."
         )
     for name in ("PE", "SIMD"):
         if node.attributes.get(name, 1) != 1:
@@ -108,23 +93,23 @@ def candidates(node: HardwareNode, impls: Sequence[MvauImpl] = ()) -> tuple[Cand
                 f"{name} of node {node.name!r} is {node.attributes[name]!r}; a folding is searched "
                 "from a graph with 1 everywhere: build it without target and folding."
             )
-    axes = [[(name, d) for d in divisors(_total(node, of))] for name, of in rule.items()]
+    axes = [[(fold.name, d) for d in divisors(node.fold_total(fold))] for fold in folds]
     found = []
     for combination in product(*axes):
-        folds = dict(combination)
-        first = next(iter(folds.values()))
-        into, out = (folds["SIMD"], folds["PE"]) if node.op == "MVAU" else (first, first)
-        if node.op == "LabelSelect":
-            out = 1  # one index
-        work = cycles(node, math.prod(folds.values()))
+        chosen = dict(combination)
+        into, out = (
+            math.prod(chosen.get(name, 1) for name in lanes)
+            for lanes in (record.lanes_in, record.lanes_out)
+        )
+        work = cycles(node, math.prod(chosen.values()))
         for impl in impls or (None,):
-            found.append(Candidate(folds, impl, work, into, out))
+            found.append(Candidate(chosen, impl, work, into, out))
     return tuple(sorted(found, key=lambda c: (-c.cycles, sorted(c.folds.items()), c.impl or "")))
 
 
 def cycles(node: HardwareNode, parallelism: int) -> int:
     """Return the cycles per frame of an unfolded node at PE x SIMD = ``parallelism``."""
-    fixed = _fixed_cycles(node) if node.op == _WINDOW else 0
+    fixed = operator_module(node.operator).fixed_cycles(node)
     return math.ceil((node.cycles - fixed) / parallelism) + fixed
 
 
@@ -139,9 +124,8 @@ def edges(graph: HardwareGraph) -> tuple[Edge, ...]:
         equal = (
             source is not None
             and target is not None
-            and source.op == _WINDOW
-            and bool(source.attributes.get("depthwise", 0))
-            and target.op in _TIED_TO_WINDOW
+            and source.makes_depthwise
+            and target.operator.window == "takes"
         )
         found.append(
             Edge(
@@ -153,41 +137,3 @@ def edges(graph: HardwareGraph) -> tuple[Edge, ...]:
             )
         )
     return tuple(found)
-
-
-def _total(node: HardwareNode, attribute: str) -> int:
-    if not attribute:
-        shape = node.inputs[0].folded_shape
-        return shape[-1] * shape[-2]
-    value = node.attributes.get(attribute)
-    if not isinstance(value, int) or value < 1:
-        raise ConfigError(
-            f"Attribute {attribute!r} of node {node.name!r} is {value!r}; it must be a positive "
-            "integer: build it again."
-        )
-    return value
-
-
-def _fixed_cycles(node: HardwareNode) -> int:
-    """Return the cycles of a sliding window that do not follow its folding.
-
-    A depthwise window replays its buffer once per channel fold, the last replay of a stride for
-    free; windows of one row or one pixel fill a pipeline of two.
-    """
-    kernel, size = _pair(node, "ConvKernelDim"), _pair(node, "IFMDim")
-    if kernel == (1, 1) or 1 in size:
-        return 2
-    if not node.attributes.get("depthwise", 0):
-        return 0
-    rows, columns = _pair(node, "OFMDim")
-    return -rows * columns * (_pair(node, "Stride")[1] - 1)
-
-
-def _pair(node: HardwareNode, attribute: str) -> tuple[int, int]:
-    value = node.attributes.get(attribute)
-    if not isinstance(value, tuple) or len(value) != 2:
-        raise ConfigError(
-            f"Attribute {attribute!r} of node {node.name!r} is {value!r}, not a pair; build it "
-            "again."
-        )
-    return value[0], value[1]

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from scipy import optimize
 
 from adaqat_hw import families
-from adaqat_hw.cost.hardware_features import Facts, dsp_blocks, facts_of_row, features_of
+from adaqat_hw.cost.hardware_features import dsp_blocks, facts_of_row, features_of
 from adaqat_hw.errors import ConfigError, NotMeasured
 from adaqat_hw.resources import hw_dir
-from adaqat_hw.schema import DspBlock, Family, Record, Resources
+from adaqat_hw.rtl.ops import Facts
+from adaqat_hw.schema import Family, Record, Resources
 
 _FITTED = ("lut", "ff")
 _COUNTED = ("dsp", "bram_18k")
@@ -66,7 +67,7 @@ class HardwareCostModel(Record):
         """Return the kinds of nodes that were measured."""
         return tuple(dict.fromkeys(fit.kind for fit in self.fits))
 
-    def predict(self, kind: str, facts: Facts, dsp_block: DspBlock) -> tuple[Resources, Resources]:
+    def predict(self, kind: str, facts: Facts, family: Family) -> tuple[Resources, Resources]:
         """Return what a node costs and the half-width of the error bar (one RMS error).
 
         Raises:
@@ -78,9 +79,9 @@ class HardwareCostModel(Record):
                 f"The cost model of {self.family!r} has no measurement of {kind!r}, only of "
                 f"{', '.join(self.kinds())}; give the folding of this network by hand."
             )
-        features = features_of(kind, facts)
+        features = features_of(kind, facts, family)
         values: dict[str, float] = {
-            "dsp": dsp_blocks(kind, facts, dsp_block),
+            "dsp": dsp_blocks(kind, facts, family),
             "bram_18k": features["bram_18k"],
         }
         for name in _FITTED:
@@ -111,14 +112,14 @@ def cost_model_path(family: Family) -> Path:
 
 
 def fit_cost_model(
-    rows: Sequence[Mapping[str, Any]], dsp_block: DspBlock, **provenance: Any
+    rows: Sequence[Mapping[str, Any]], family: Family, **provenance: Any
 ) -> HardwareCostModel:
     """Fit a cost model to measured rows of one family.
 
     Args:
         rows: ``kind``, the facts' sources (see ``facts_of_row``), and ``lut``, ``ff``, ``dsp``,
             ``bram_18k`` as synthesized.
-        dsp_block: the family's DSP block.
+        family: the family that they were measured on.
         provenance: the other fields of the model.
 
     Raises:
@@ -133,9 +134,9 @@ def fit_cost_model(
                 "needed: synthesize more."
             )
         facts = [facts_of_row(row) for row in own]
-        table = [features_of(kind, fact) for fact in facts]
+        table = [features_of(kind, fact, family) for fact in facts]
         counted = {
-            "dsp": [float(dsp_blocks(kind, fact, dsp_block)) for fact in facts],
+            "dsp": [float(dsp_blocks(kind, fact, family)) for fact in facts],
             "bram_18k": [features["bram_18k"] for features in table],
         }
         for name in _FITTED:
@@ -143,7 +144,7 @@ def fit_cost_model(
         for name in _COUNTED:
             true = np.array([float(row[name]) for row in own])
             fits.append(_summary(kind, name, {}, true, np.array(counted[name]), 1.0))
-    return HardwareCostModel(samples=len(rows), fits=tuple(fits), **provenance)
+    return HardwareCostModel(family=family.name, samples=len(rows), fits=tuple(fits), **provenance)
 
 
 def _fit(kind: str, name: str, table: list[dict[str, float]], true: _Array) -> ResourceFit:

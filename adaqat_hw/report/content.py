@@ -246,12 +246,11 @@ def _act_cell(row: LayerBits) -> Cell:
 def _folding(plan: PlanReport, row: LayerBits) -> list[Cell]:
     graph = plan.build.graph if plan.build else None
     nodes = [n for n in graph.nodes if n.layer == row.layer] if graph else []
-    node = next((n for n in nodes if n.op in ("MVAU", "VVAU")), None)
+    node = next((n for n in nodes if n.operator.weighted), None)
     if node is None:
         return [words(None) for _ in range(5)]
-    pe, simd = (node.attributes.get(k) for k in ("PE", "SIMD"))
-    pe, simd = (v if isinstance(v, int) else None for v in (pe, simd))
-    rate = None if pe is None or simd is None else pe * simd * row.second_bits * row.act_bits
+    pe, simd = node.pe, node.simd
+    rate = pe * simd * row.second_bits * row.act_bits
     return [
         words(f"{node.impl.upper()}s" if node.impl else None, title=node.impl_reason),
         figure(pe, count),

@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from adaqat_hw.errors import ConfigError
+from adaqat_hw.rtl.ops.fifo import MIN_DEPTH
 from adaqat_hw.schema import HardwareGraph, HardwareNode, Resources
-
-FIFO_OP = "StreamingFIFO"
-MIN_DEPTH = 2
+from adaqat_hw.schema.operators import FIFO
 
 
 def with_fifos(graph: HardwareGraph, depths: Mapping[str, int] | int) -> HardwareGraph:
@@ -31,7 +30,7 @@ def with_fifos(graph: HardwareGraph, depths: Mapping[str, int] | int) -> Hardwar
     result: list[HardwareNode] = []
     index = 0
     for node in complete.nodes:
-        if node.op != FIFO_OP or len(node.inputs) != 1 or len(node.outputs) != 1:
+        if node.operator is not FIFO or len(node.inputs) != 1 or len(node.outputs) != 1:
             result.append(node)
             continue
         if named is not None and node.name not in named:
@@ -90,14 +89,14 @@ def _completed(graph: HardwareGraph) -> HardwareGraph:
         nodes.append(node.model_copy(update={"inputs": inputs}))
         for stream in node.outputs:
             consumer = consumers.get(stream.name)
-            if consumer is None or FIFO_OP in (node.op, consumer.op):
+            if consumer is None or FIFO in (node.operator, consumer.operator):
                 continue
             name = _free(f"fifo_{stream.name}", taken)
             after = stream.model_copy(update={"name": _free(f"{stream.name}_queued", streams)})
             renamed[stream.name] = after.name
             nodes.append(
                 HardwareNode(
-                    name=name, op=FIFO_OP, backend="rtl", layer=node.layer, generator="adaqat",
+                    name=name, op=FIFO.name, backend="rtl", layer=node.layer, generator="adaqat",
                     inputs=(stream,), outputs=(after,), attributes={}, cycles=0,
                     estimate=Resources(),
                 )

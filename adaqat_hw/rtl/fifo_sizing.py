@@ -23,8 +23,9 @@ from typing import Protocol
 
 from adaqat_hw.errors import StageFailed
 from adaqat_hw.rtl.fifo_deadlock import explain_deadlock, full_before_joins
-from adaqat_hw.rtl.fifo_graph import MIN_DEPTH, capacity, fifo_nodes
+from adaqat_hw.rtl.fifo_graph import capacity, fifo_nodes
 from adaqat_hw.rtl.fifo_trials import STAGE, Trial, slowest_node
+from adaqat_hw.rtl.ops.fifo import MIN_DEPTH
 from adaqat_hw.schema import HardwareGraph, HardwareNode
 
 TOLERANCE = 0.02

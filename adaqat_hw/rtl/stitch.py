@@ -28,10 +28,11 @@ from numpy.typing import NDArray
 from adaqat_hw.errors import ConfigError
 from adaqat_hw.resources import hw_dir
 from adaqat_hw.rtl.finn_patches import patch_text
-from adaqat_hw.rtl.node_rtl import NodeRtl, header, instance, node_rtl, stream_ports
+from adaqat_hw.rtl.ops import node_rtl
 from adaqat_hw.rtl.sources import SourceIndex
 from adaqat_hw.rtl.streams import check_streams, outer_streams
 from adaqat_hw.rtl.verilog_names import Names, comment, require_file_name, require_identifier
+from adaqat_hw.rtl.verilog_writer import NodeRtl, header, instance, stream_ports
 from adaqat_hw.run import BuildFolder
 from adaqat_hw.schema import HardwareGraph, HardwareNode, Stream
 
@@ -258,7 +259,7 @@ def _build_files(
         if node.generator != "finn":
             continue
         sources += [_inside(build_dir, name) for name in node.files if name.endswith(_SOURCES)]
-        if node.op == "MVAU":
+        if node.operator.weighted:
             continue  # its weights are packed from the parameters
         for name in node.files:
             if not name.endswith(_DATA):

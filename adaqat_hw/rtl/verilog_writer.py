@@ -8,14 +8,14 @@ from pathlib import Path
 
 from adaqat_hw.errors import ConfigError
 from adaqat_hw.rtl.verilog_names import comment, require_file_name, require_identifier
-from adaqat_hw.schema import HardwareNode, Stream
+from adaqat_hw.schema import HardwareNode, IntType, Stream
 
 
 @dataclass(frozen=True)
 class NodeRtl:
     """Verilog of a node.
 
-    ``text`` declares module ``module``. ``core`` is the module inside, whose sources are to be
+    ``text`` declares module ``module``. ``cores`` are the modules inside, whose sources are to be
     found. ``texts`` are data files made here, ``files`` data files of the build, by name.
     """
 
@@ -78,16 +78,6 @@ def node_module(node: HardwareNode, module: str, body: str) -> str:
     return f"{title}{header(module, node.inputs, node.outputs)}\n{body}\nendmodule\n"
 
 
-def integer(node: HardwareNode, name: str) -> int:
-    """Return an integer attribute of a node; raise ConfigError when it has none."""
-    value = node.attributes.get(name)
-    if not isinstance(value, int) or value < 1:
-        raise ConfigError(
-            f"Attribute {name!r} of node {node.name!r} is {value!r}; it must be a positive integer."
-        )
-    return value
-
-
 def finn_module(node: HardwareNode) -> str:
     """Return the name of the module that FINN generated; ConfigError when there is none."""
     if node.top_module is None:
@@ -95,13 +85,48 @@ def finn_module(node: HardwareNode) -> str:
     return require_identifier(node.top_module, f"The top module of node {node.name!r}")
 
 
-def require_ports(node: HardwareNode, inputs: int, outputs: int) -> None:
-    """Raise ConfigError when a node has another number of streams."""
-    if (len(node.inputs), len(node.outputs)) != (inputs, outputs):
+def require_ports(node: HardwareNode) -> None:
+    """Raise ConfigError when a node has another number of streams than its operator."""
+    wanted = node.operator.inputs, node.output_count
+    if (len(node.inputs), len(node.outputs)) != wanted:
         raise ConfigError(
             f"Node {node.name!r} ({node.op}) has {len(node.inputs)!r} inputs and "
-            f"{len(node.outputs)!r} outputs; its RTL has {inputs!r} and {outputs!r}."
+            f"{len(node.outputs)!r} outputs; its operator has {wanted[0]!r} and {wanted[1]!r}."
         )
+
+
+def require_wider(node: HardwareNode, source: IntType, target: IntType) -> None:
+    """Raise ConfigError when a sum is narrower than what is summed."""
+    if target.bits < source.bits or (source.signed and not target.signed):
+        raise ConfigError(
+            f"Node {node.name!r} sums {type_text(source)} to {type_text(target)}; a sum must not "
+            "be narrower than what is summed, nor lose its sign."
+        )
+
+
+def require_same_type(node: HardwareNode, source: IntType, target: IntType) -> None:
+    """Raise ConfigError when two types differ."""
+    if source != target:
+        raise ConfigError(
+            f"Node {node.name!r} takes {type_text(source)} and gives {type_text(target)}; both "
+            "types must be equal."
+        )
+
+
+def core_rtl(node: HardwareNode, module: str, core: str, values: Mapping[str, int]) -> NodeRtl:
+    """Return a node that is one instance of ``core`` with the same ports."""
+    body = instance(core, "core", values, through(node))
+    return NodeRtl(module, node_module(node, module, body), (core,))
+
+
+def type_values(prefix: str, dtype: IntType) -> dict[str, int]:
+    """Return the two parameters of a type."""
+    return {f"{prefix}WIDTH": dtype.bits, f"{prefix}SIGNED": int(dtype.signed)}
+
+
+def type_text(dtype: IntType) -> str:
+    """Return a type in words."""
+    return f"{'signed' if dtype.signed else 'unsigned'} values of {dtype.bits!r} bits"
 
 
 def expect(node: HardwareNode, true: bool, wanted: str, stream: Stream) -> None:

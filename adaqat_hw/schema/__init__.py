@@ -5,6 +5,7 @@ environment can read it too.
 """
 
 from adaqat_hw.schema._base import Record, digest_of, first_fault, sha256_file, write_atomic
+from adaqat_hw.schema._int_type import IntType
 from adaqat_hw.schema.adaqat import AdaqatConfig, BudgetConfig, FreezeConfig, ProbingConfig
 from adaqat_hw.schema.artifact import InputQuant, QonnxArtifact
 from adaqat_hw.schema.bitstream import BitstreamResult
@@ -36,6 +37,7 @@ from adaqat_hw.schema.config import (
     parse_config,
 )
 from adaqat_hw.schema.family import (
+    BlockRam,
     CellWeights,
     DspBlock,
     Family,
@@ -55,7 +57,6 @@ from adaqat_hw.schema.hardware import (
     HostInterface,
     ImplChoice,
     InputStep,
-    IntType,
     MvauImpl,
     Stream,
 )
@@ -89,6 +90,7 @@ __all__ = [
     "AdaqatConfig",
     "BitWidthPlan",
     "BitstreamResult",
+    "BlockRam",
     "Board",
     "BudgetConfig",
     "BudgetResult",

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from adaqat_hw import boards, families
-from adaqat_hw.compile.fold import fold_graph, implementations, mvau_names, narrow_weights
+from adaqat_hw.compile.fold import fold_graph, implementations, names_after, narrow_weights
 from adaqat_hw.compile.throughput import folded, unfolded
 from adaqat_hw.cost.hardware_cost import load_cost_model
 from adaqat_hw.errors import ConfigError
@@ -184,9 +184,9 @@ def test_names_that_do_not_follow_finns_rule_are_refused(graph):
         match=r"^Node 'MVAU_hls_7' should be named 'MVAU_hls_1', so the names after folding "
         r"cannot be told; give the folding by hand\.$",
     ):
-        mvau_names(odd, impls)
+        names_after(odd, impls)
     swapped = {n.name: "lut" if n.impl else None for n in graph.nodes}
-    names = mvau_names(graph, swapped)
+    names = names_after(graph, swapped)
     assert [names[n] for n in ("MVAU_rtl_0", "MVAU_hls_0", "MVAU_hls_1")] == [
         "MVAU_hls_0", "MVAU_hls_1", "MVAU_hls_2",
     ]  # fmt: skip

@@ -128,8 +128,8 @@ def test_depthwise_weights_count_kernel_times_channels():
             [node("m", "MVAU", "a", FOLDED), node("n", "MVAU", "a", FOLDED)],
             ["two compute nodes", "'m'", "'n'"],
         ),
-        ([node("m", "MVAU", "a", {"PE": 2})], ["'m' (MVAU)", "SIMD None"]),
-        ([node("v", "VVAU", "a", {"PE": 2, "SIMD": 3})], ["Kernel None"]),
+        ([node("m", "MVAU", "a", {"PE": 2})], ["'SIMD' of node 'm' is None"]),
+        ([node("v", "VVAU", "a", {"PE": 2, "SIMD": 3})], ["'Channels' of node 'v' is None"]),
     ],
 )
 def test_graphs_that_do_not_fit_the_plan_are_refused(nodes, words):

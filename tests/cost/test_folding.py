@@ -22,14 +22,15 @@ from adaqat_hw.cost.hardware_cost import (
     fit_cost_model,
     load_cost_model,
 )
-from adaqat_hw.cost.hardware_features import dsp_blocks, features_of, tree_bits
-from adaqat_hw.cost.memory_map import map_ram, map_rom
+from adaqat_hw.cost.hardware_features import dsp_blocks, features_of
 from adaqat_hw.errors import ConfigError, NotMeasured
 from adaqat_hw.resources import hw_dir
+from adaqat_hw.rtl.memory_map import map_ram, map_rom
+from adaqat_hw.rtl.ops._weighted import tree_bits
 from adaqat_hw.schema import sha256_file
 
 BOTH = ("lut", "dsp")
-DSP = families.load("xc7").dsp
+FAMILY = families.load("xc7")
 WEIGHTS = np.array([1 / 53200, 1 / 106400, 1 / 220, 1 / 280])
 NO_LIMIT = np.full(4, np.inf)
 
@@ -37,7 +38,7 @@ NO_LIMIT = np.full(4, np.inf)
 @pytest.fixture(scope="module")
 def problem(small_graph, made_up_model):
     impls = {n.name: BOTH for n in small_graph.nodes if n.op == "MVAU"}
-    return fold_problem(small_graph, made_up_model, DSP, impls)
+    return fold_problem(small_graph, made_up_model, FAMILY, impls)
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +121,7 @@ def test_an_unknown_operator_is_refused(small_graph, made_up_model):
         candidates(node)
     strange = small_graph.model_copy(update={"nodes": (node,)})
     with pytest.raises(NotMeasured, match=r"no measurement of Softmax"):
-        fold_problem(strange, made_up_model, DSP, {})
+        fold_problem(strange, made_up_model, FAMILY, {})
 
 
 def test_edges_name_both_ends_and_tie_a_pool_to_its_window(small_graph):
@@ -197,27 +198,28 @@ def test_pruning_keeps_an_optimum_whatever_the_prices(few, every, prices):
 
 def test_memories_lie_where_yosys_put_them():
     # Depth, width: as synthesized (Yosys 0.70, xc7).
+    costs = FAMILY.memory
     in_blocks = {(1024, 24): 2, (4608, 12): 3, (294, 192): 6, (288, 128): 4, (1536, 48): 4}
-    assert {shape: map_rom(*shape).bram_18k for shape in in_blocks} == in_blocks
+    assert {shape: map_rom(*shape, costs).bram_18k for shape in in_blocks} == in_blocks
     for shape in ((640, 12), (1280, 4), (128, 432), (224, 252)):
-        assert map_rom(*shape).bram_18k == 0
-        assert map_rom(*shape).logic_bits == math.prod(shape)
-    assert (map_ram(512, 6).bram_18k, map_ram(72, 64).bram_18k, map_ram(32, 72).bram_18k) == (
+        assert map_rom(*shape, costs).bram_18k == 0
+        assert map_rom(*shape, costs).logic_bits == math.prod(shape)
+    assert tuple(map_ram(*shape, costs).bram_18k for shape in ((512, 6), (72, 64), (32, 72))) == (
         1, 2, 0,
     )  # fmt: skip
-    assert map_rom(1, 64) == map_ram(1, 8) == map_rom(0, 0)
+    assert map_rom(1, 64, costs) == map_ram(1, 8, costs) == map_rom(0, 0, costs)
 
 
 def test_dsp_blocks_follow_the_packing():
     # Multiplications per block at equal widths and narrow weights, from FINN's mvu.sv.
     lanes = {"xc7": (8, 5, 4, 3, 2, 2), "xcup": (9, 5, 4, 3, 2, 2)}
     for name, row in lanes.items():
-        block = families.load(name).dsp
+        family = families.load(name)
         for bits, packed in zip((2, 3, 4, 5, 6, 8), row, strict=True):
             facts = {"weight_bits": bits, "in_bits": bits, "narrow": 1, "PE": packed, "SIMD": 3}
-            assert dsp_blocks("MVAU/dsp", facts, block) == 3
-            assert dsp_blocks("MVAU/dsp", facts | {"PE": packed + 1}, block) == 6
-    assert dsp_blocks("MVAU/lut", {}, DSP) == 0
+            assert dsp_blocks("MVAU/dsp", facts, family) == 3
+            assert dsp_blocks("MVAU/dsp", facts | {"PE": packed + 1}, family) == 6
+    assert dsp_blocks("MVAU/lut", {}, FAMILY) == 0
 
 
 def test_tree_bits_counts_exact_widths():
@@ -236,20 +238,20 @@ def test_a_fit_finds_the_coefficients_in_spite_of_an_outlier():
             "lut": lut, "ff": 2 * lut, "dsp": 0, "bram_18k": 0,
         })  # fmt: skip
     rows[7]["lut"] *= 4
-    model = fit_cost_model(rows, DSP, **PROVENANCE)
+    model = fit_cost_model(rows, FAMILY, **PROVENANCE)
     lut = next(fit for fit in model.fits if fit.resource == "lut")
     assert lut.coefficients == pytest.approx({"width": 3.0, "one": 40.0}, rel=0.02)
     assert (lut.n, model.samples) == (30, 30)
     assert 0.01 < lut.loo_mape < 0.05 < lut.loo_rms
     facts = {"in_bits": 4, "in_elements": 5}
-    cost, error = model.predict("FMPadding", facts, DSP)
+    cost, error = model.predict("FMPadding", facts, FAMILY)
     assert cost.lut == pytest.approx(100, abs=2)
     assert error.lut == pytest.approx(100 * lut.loo_rms, abs=2)
     assert (cost.dsp, cost.bram_18k, error.dsp) == (0, 0, 0)
 
 
 PROVENANCE = {
-    "family": "xc7", "tool": "yosys", "tool_version": "0", "date": "2026-01-01",
+    "tool": "yosys", "tool_version": "0", "date": "2026-01-01",
     "rows_file": "rows", "rows_sha256": "",
 }  # fmt: skip
 
@@ -257,12 +259,12 @@ PROVENANCE = {
 def test_too_few_rows_are_refused():
     row = {"kind": "Pool", "op": "Pool", "attributes": {"KernelSize": (2, 2)}}
     with pytest.raises(ConfigError, match=r"2 measured rows of 'Pool'; at least 3"):
-        fit_cost_model([row] * 2, DSP, **PROVENANCE)
+        fit_cost_model([row] * 2, FAMILY, **PROVENANCE)
 
 
 def test_what_was_not_measured_is_said(made_up_model):
     with pytest.raises(NotMeasured, match=r"'xc7' has no measurement of 'VVAU', only of MVAU/lut"):
-        made_up_model.predict("VVAU", {}, DSP)
+        made_up_model.predict("VVAU", {}, FAMILY)
     with pytest.raises(
         NotMeasured,
         match=r"^There is no measured cost model of the family 'ecp5', so no folding can be "
@@ -270,7 +272,7 @@ def test_what_was_not_measured_is_said(made_up_model):
     ):
         load_cost_model(families.load("ecp5"))
     with pytest.raises(NotMeasured, match=r"no cost model for nodes of kind 'Softmax'"):
-        features_of("Softmax", {})
+        features_of("Softmax", {}, FAMILY)
 
 
 def test_every_shipped_model_is_named_by_its_family():

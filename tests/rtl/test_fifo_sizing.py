@@ -22,6 +22,7 @@ from adaqat_hw.schema import (
     Resources,
     Stream,
 )
+from tests.rtl.bench import Device
 
 U8 = IntType(bits=8, signed=False)
 BEATS, BLOCK = 60, 16
@@ -211,9 +212,9 @@ QUEUES = [(2, 257), (3, 257), (5, 257), (16, 257), (5, 3), (8, 3)]  # depth, BLO
 
 
 @pytest.mark.rtl
-def test_the_queue_holds_its_depth_and_keeps_order(make_bench, device) -> None:
+def test_the_queue_holds_its_depth_and_keeps_order(make_bench) -> None:
     devices = [
-        device(
+        Device(
             "adq_fifo",
             {"DEPTH": depth, "WIDTH": 11, "BLOCK_DEPTH": block, "BLOCK_BITS": 1},
             {"in0": 16},

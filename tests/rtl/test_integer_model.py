@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -86,12 +87,12 @@ def _cnn() -> tuple[HardwareGraph, dict[str, np.ndarray]]:
     nodes = [
         _node("pad", "FMPadding", a, b, Padding=(1, 1, 1, 1)),
         _window(b, c, 0),
-        _node("conv", "MVAU", c, d),
+        _node("conv", "MVAU", c, d, weight_bits=4, weight_signed=1),
         _node("act", "Thresholding", d, e, out_bias=0),
         _window(e, f, 1, IFMDim=(5, 5), OFMDim=(2, 2), Stride=(2, 2), IFMChannels=4),
         _node("pool", "Pool", f, g, KernelSize=(2, 2), Function="MaxPool"),
         _node("dwc", "StreamingDataWidthConverter", g, h),
-        _node("fc", "MVAU", h, i),
+        _node("fc", "MVAU", h, i, weight_bits=2, weight_signed=1),
     ]
     rng = np.random.default_rng(0)
     parameters = {
@@ -145,7 +146,7 @@ def test_a_pool_of_other_parallelism_than_its_window_is_refused() -> None:
     stream = graph.nodes[5].outputs[0].model_copy(update={"folded_shape": (1, 2, 2, 4, 1)})
     pool = graph.nodes[5].model_copy(update={"outputs": (stream,)})
     nodes = (*graph.nodes[:5], pool, *graph.nodes[6:])
-    with pytest.raises(ConfigError, match=r"pools 1 channels at a time, but .* sends 2"):
+    with pytest.raises(ConfigError, match=r"takes 1 channels at a time, but .* sends 2"):
         IntegerModel(graph.model_copy(update={"nodes": nodes}), parameters)
 
 
@@ -208,7 +209,7 @@ def test_broken_forks_and_joins_are_refused() -> None:
     y, w, label = (nodes[k].outputs[0] for k in (1, 2, 5))
     x3 = x.model_copy(update={"name": "x3"})
     _refused(0, "'fork' .DuplicateStreams. has 1 inputs and 3 outputs", outputs=(p, q, x3))
-    _refused(1, "'add' .* has 1 inputs and 1 outputs; its integer model has 2", inputs=(p,))
+    _refused(1, "'add' .* has 1 inputs and 1 outputs; its operator has 2", inputs=(p,))
     _refused(2, "'swgw' makes 'x', made already", outputs=(w, x))
     _refused(1, "'add' reads 'label', which no node before it makes", inputs=(p, label))
     _refused(5, "wants the 3 largest", attributes={"Labels": 2, "K": 3})
@@ -225,13 +226,26 @@ def test_broken_forks_and_joins_are_refused() -> None:
         )
 
 
-def test_a_sum_that_leaves_its_type_names_the_addition() -> None:
+def test_a_sum_that_can_leave_its_type_names_the_addition() -> None:
     nodes = _residual()
     narrow = nodes[1].outputs[0].model_copy(update={"dtype": U4})
     nodes[1] = nodes[1].model_copy(update={"outputs": (narrow,)})
     graph = _graph(nodes, (4, 4, 2), (1,))
-    with pytest.raises(ValueError, match=r"^add: Add output holds 30, outside"):
-        IntegerModel(graph, {}).run(np.full((1, 4, 4, 2), 15))
+    said = (
+        "Node 'add' (ElementwiseAdd) can put out 0..30, but its stream 'y' carries unsigned values "
+        "of 4 bits; build it with a wider output."
+    )
+    with pytest.raises(ConfigError, match=f"^{re.escape(said)}$"):
+        IntegerModel(graph, {})
+
+
+def test_ranges_follow_from_the_input_and_the_parameters() -> None:
+    ranges = IntegerModel(_graph(_residual(), (4, 4, 2), (1,)), {}).ranges()
+    found = {name: (values.low, values.high) for name, values in ranges.items()}
+    assert found == {
+        **dict.fromkeys("xpq", (0, 15)), **dict.fromkeys("yw", (0, 30)),
+        "v": (0, 4 * 30 // 2), "g": (0, 9 * 60), "label": (0, 1),
+    }  # fmt: skip
 
 
 def test_missing_parts_are_named() -> None:
@@ -245,7 +259,7 @@ def test_missing_parts_are_named() -> None:
             graph.model_copy(update={"nodes": (graph.nodes[0], *graph.nodes[2:])}), parameters
         )
     bare = graph.nodes[0].model_copy(update={"attributes": {}})
-    with pytest.raises(ConfigError, match=r"'pad' .* has no attribute 'Padding'"):
+    with pytest.raises(ConfigError, match=r"Attribute 'Padding' of node 'pad' is None; it must"):
         IntegerModel(graph.model_copy(update={"nodes": (bare, *graph.nodes[1:])}), parameters).run(
             frames
         )
@@ -253,15 +267,15 @@ def test_missing_parts_are_named() -> None:
 
 def test_values_outside_their_type_name_the_node() -> None:
     graph, parameters = _cnn()
-    model = IntegerModel(graph, {**parameters, "fc__weights": np.full((16, 3), 500)})
-    with pytest.raises(ValueError, match=r"^fc: MVAU output holds"):
-        model.run(np.full((1, 4, 4, 2), 15))
-    declared = graph.nodes[7].model_copy(update={"attributes": {"weight_bits": 8}})
+    model = IntegerModel(graph, parameters)
+    large = {**parameters, "fc__weights": np.full((16, 3), 500)}
+    with pytest.raises(ConfigError, match=r"^Node 'fc' .MVAU. can put out 0\.\.24000"):
+        IntegerModel(graph, large)
+    wide = graph.nodes[7].outputs[0].model_copy(update={"dtype": IntType(bits=32, signed=True)})
+    declared = graph.nodes[7].model_copy(update={"outputs": (wide,)})
     narrow = graph.model_copy(update={"nodes": (*graph.nodes[:7], declared)})
     with pytest.raises(ValueError, match=r"^fc: MVAU weights holds 500"):
-        IntegerModel(narrow, {**parameters, "fc__weights": np.full((16, 3), 500)}).run(
-            np.full((1, 4, 4, 2), 15)
-        )
+        IntegerModel(narrow, large).run(np.full((1, 4, 4, 2), 15))
     with pytest.raises(ValueError, match="Input frames holds 16"):
         model.run(np.full((1, 4, 4, 2), 16))
     with pytest.raises(ValueError, match="Frames must be"):
