@@ -58,7 +58,7 @@ def test_a_second_process_is_refused(tmp_path):
         other.start()
         answer = queue.get(timeout=60)
         other.join()
-    assert "Another process is working on" in answer
+    assert answer == f"Another process is working on '{tmp_path}'; wait for it or stop it."
     with stage_lock(tmp_path):
         pass
 

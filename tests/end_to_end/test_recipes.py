@@ -240,11 +240,13 @@ def trained_network(folder: Path, variant: str, config: RunConfig) -> nn.Module:
 
 def check(folder: Path, variant: str, config: RunConfig) -> None:
     result = TrainResult.read(folder / "result.json")
-    images = data.load(config.data, config.seed).reshaped(nets.info(config.network).input_shape)
-    steps = images.train_size // config.train.batch_size
+    samples = data.load(config.data, config.seed)
+    if samples.input_shape != (shape := nets.info(config.network).input_shape):
+        samples = samples.reshaped(shape)
+    steps = samples.train_size // config.train.batch_size
     assert (result.epochs, result.steps) == (1, steps)
-    measured = accuracy(trained_network(folder, variant, config), images.test_batches(8))
-    assert (result.accuracy, result.test_samples) == (measured.top1, images.test_size)
+    measured = accuracy(trained_network(folder, variant, config), samples.test_batches(8))
+    assert (result.accuracy, result.test_samples) == (measured.top1, samples.test_size)
     rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert (rows[-1]["event"], rows[-1]["accuracy"]) == ("final", result.accuracy)
     if variant == "float":
