@@ -19,7 +19,7 @@ _PUBLIC = {
     "BitWidthPlan": "schema",
     "Board": "schema",
     "BudgetConfig": "schema",
-    "build_stages": "compile",
+    "build_tasks": "compile",
     "BuildConfig": "schema",
     "BuildRequest": "schema",
     "BuildResult": "schema",

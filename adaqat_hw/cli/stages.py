@@ -240,10 +240,10 @@ def fold(
 
 def run_build(job: BuildJob, progress: Progress) -> Path:
     """Run the tasks of a build, each unless up to date; return the build's folder."""
-    from adaqat_hw.compile import build_stages
+    from adaqat_hw.compile import build_tasks
 
     request, folder = job.request, job.folder
-    tasks = build_stages(request, job.board, job.config, folder, request.variant)
+    tasks = build_tasks(request, job.board, job.config, folder)
     _run_tasks(folder, tasks, _label(request), progress)
     job.run.note("build", variant=request.variant, folder=folder.path.name)
     return folder.path

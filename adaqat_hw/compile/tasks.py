@@ -39,13 +39,10 @@ class BuildTask:
         return text
 
 
-def build_stages(
-    request: BuildRequest, board: Board, config: BuildConfig, folder: BuildFolder, variant: str
+def build_tasks(
+    request: BuildRequest, board: Board, config: BuildConfig, folder: BuildFolder
 ) -> Iterator[BuildTask]:
-    """Yield the tasks for ``request`` in order; each is made after the one before has run.
-
-    ``variant`` names the bit-width plan in the resource reports.
-    """
+    """Yield the tasks for ``request`` in order; each is made after the one before has run."""
     from adaqat_hw.compile.backend import backend_named
     from adaqat_hw.compile.bitstream import (
         bitstream_design,
@@ -71,7 +68,7 @@ def build_stages(
         "compile",
         folder,
         compiled,
-        lambda note: compile_design(request, board, variant, folder, note, where),
+        lambda note: compile_design(request, board, request.variant, folder, note, where),
     )
     if config.goal == "estimate":
         return
@@ -97,7 +94,9 @@ def build_stages(
             "synthesize",
             folder,
             {**rtl, "family": family.digest(), "whole": config.synthesize_whole},
-            lambda note: synthesize_design(design, board, variant, note, config.synthesize_whole),
+            lambda note: synthesize_design(
+                design, board, request.variant, note, config.synthesize_whole
+            ),
         )
     if bitstream:
         pins = shell_digest(family)
@@ -105,7 +104,7 @@ def build_stages(
             "bitstream",
             folder,
             {**rtl, "board": board.digest(), "family": family.digest(), "pins": pins},
-            lambda note: bitstream_design(design, board, variant, note),
+            lambda note: bitstream_design(design, board, request.variant, note),
         )
     if config.goal in VIVADO_GOALS:
         deploy = tree_digest(hw_dir() / "deploy")
@@ -113,5 +112,5 @@ def build_stages(
             "vivado",
             folder,
             {**rtl, "family": family.digest(), "deploy": deploy, "part": board.part},
-            lambda note: implement_design(design, board, config.goal, variant, where, note),
+            lambda note: implement_design(design, board, config.goal, request.variant, where, note),
         )

@@ -13,7 +13,7 @@ import adaqat_hw.cost
 from adaqat_hw import families
 from adaqat_hw.compile.design import Design
 from adaqat_hw.compile.fold import fold_build
-from adaqat_hw.compile.tasks import BuildTask, build_stages
+from adaqat_hw.compile.tasks import BuildTask, build_tasks
 from adaqat_hw.cost.hardware_cost import cost_model_path, load_cost_model
 from adaqat_hw.errors import NotMeasured
 from adaqat_hw.run import BuildFolder, RunDirectory, tree_digest
@@ -55,7 +55,7 @@ def fold_request(
         start = unfolded(request)
         folder = run.build(start)
         estimate = config.model_copy(update={"goal": "estimate"})
-        run_tasks(folder, build_stages(start, board, estimate, folder, request.variant))
+        run_tasks(folder, build_tasks(start, board, estimate, folder))
         search = _search(folder, start, board, target)
         run_tasks(folder, [search])
     except NotMeasured as exc:

@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from adaqat_hw import boards
-from adaqat_hw.compile import build_stages, request_from_file
+from adaqat_hw.compile import build_tasks, request_from_file
 from adaqat_hw.compile.backend import BACKENDS, backend_named, require_buildable
 from adaqat_hw.compile.design import Design
 from adaqat_hw.errors import ConfigError, UnsupportedNetwork
@@ -119,7 +119,7 @@ def test_an_unknown_backend_is_refused(model, tmp_path):
     board = boards.load("pynq-z1")
     config = BuildConfig(board=board.name, backend="vhls")
     request = request_from_file(model, board, config)
-    tasks = build_stages(request, board, config, BuildFolder(tmp_path), "qonnx")
+    tasks = build_tasks(request, board, config, BuildFolder(tmp_path))
     sentence = "Backend 'vhls' is not known; choose one of finn-streams."
     with pytest.raises(ConfigError, match=f"^{re.escape(sentence)}$"):
         next(tasks)
@@ -145,7 +145,7 @@ def test_a_design_of_another_backend_is_sized_simulated_synthesized_and_reported
     request = request_from_file(model, board, config)
     folder = RunDirectory(tmp_path).build("qonnx", request)
     names = []
-    for task in build_stages(request, board, config, folder, "qonnx"):
+    for task in build_tasks(request, board, config, folder):
         task.run(lambda text: None)
         assert task.is_done()
         names.append(task.name)
