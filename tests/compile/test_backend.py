@@ -143,7 +143,7 @@ def test_a_design_of_another_backend_is_sized_simulated_synthesized_and_reported
     board = boards.load("pynq-z1")
     config = BuildConfig(board=board.name, backend=backend.name, frames=2, stall_frames=2)
     request = request_from_file(model, board, config)
-    folder = RunDirectory(tmp_path).build("qonnx", request)
+    folder = RunDirectory(tmp_path).build(request)
     names = []
     for task in build_tasks(request, board, config, folder):
         task.run(lambda text: None)
