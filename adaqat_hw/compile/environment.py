@@ -101,15 +101,6 @@ class Local:
         )
 
 
-def environment(name: Env) -> Environment:
-    """Return the environment of that name."""
-    if name == "docker":
-        from adaqat_hw.compile.docker_env import Docker
-
-        return Docker()
-    return Local()
-
-
 def make_scratch(scratch: Path) -> None:
     """Make the folders of a compiler's process, all inside the build's folder."""
     for name in (CODE, "home", "tmp"):

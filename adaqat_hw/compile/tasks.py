@@ -52,7 +52,8 @@ def build_tasks(
     )
     from adaqat_hw.compile.compile import compile_design
     from adaqat_hw.compile.design import Design
-    from adaqat_hw.compile.environment import environment
+    from adaqat_hw.compile.docker_env import Docker
+    from adaqat_hw.compile.environment import Local
     from adaqat_hw.compile.fifos import size_design
     from adaqat_hw.compile.implement import implement_design
     from adaqat_hw.compile.simulate import simulate_design
@@ -61,7 +62,7 @@ def build_tasks(
     bitstream = wants_bitstream(board, config)
     if bitstream:
         check_board(board, request.clock_ns)
-    where = environment(config.env)
+    where = Docker() if config.env == "docker" else Local()
     family = families.load(board.family)
     compiled = {"request": request.digest(), "backend": backend_named(request.backend).digest()}
     yield BuildTask(

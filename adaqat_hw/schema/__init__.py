@@ -5,7 +5,7 @@ environment can read it too.
 """
 
 from adaqat_hw.schema._base import Record, digest_of, first_fault, sha256_file, write_atomic
-from adaqat_hw.schema._int_type import IntType
+from adaqat_hw.schema._stream import IntType, Stream
 from adaqat_hw.schema.adaqat import AdaqatConfig, BudgetConfig, FreezeConfig, ProbingConfig
 from adaqat_hw.schema.artifact import InputQuant, QonnxArtifact
 from adaqat_hw.schema.bitstream import BitstreamResult
@@ -58,7 +58,6 @@ from adaqat_hw.schema.hardware import (
     ImplChoice,
     InputStep,
     MvauImpl,
-    Stream,
 )
 from adaqat_hw.schema.network import LayerKind, LayerSpec, NetworkSpec
 from adaqat_hw.schema.plan import BitWidthPlan, JoinBits, LayerBits, parse_bits

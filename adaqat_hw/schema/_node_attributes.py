@@ -6,11 +6,8 @@ import math
 from typing import TYPE_CHECKING
 
 from adaqat_hw.errors import ConfigError
-from adaqat_hw.schema._int_type import IntType
+from adaqat_hw.schema._stream import IntType, Stream
 from adaqat_hw.schema.operators import Fold, Operator, find_operator, operator_names
-
-if TYPE_CHECKING:
-    from adaqat_hw.schema.hardware import Stream
 
 _MAX_WEIGHT_BITS = 32
 

@@ -5,44 +5,13 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from adaqat_hw.schema._base import Record
-from adaqat_hw.schema._int_type import IntType
 from adaqat_hw.schema._node_attributes import NodeAttributes
+from adaqat_hw.schema._stream import IntType, Stream
 from adaqat_hw.schema.operators import Generator
 from adaqat_hw.schema.resources import Resources
 
 MvauImpl = Literal["lut", "dsp"]
 ImplChoice = Literal["auto", "lut", "dsp"]
-
-
-class Stream(Record):
-    """One AXI stream of the design: ``elements`` values of ``dtype`` side by side per beat.
-
-    ``name`` is the tensor's name in the hardware graph, ``folded_shape`` FINN's folded shape
-    (last entry = elements per beat, product of the others = beats per frame). The bus is
-    padded to whole bytes.
-    """
-
-    name: str
-    dtype: IntType
-    folded_shape: tuple[int, ...]
-
-    @property
-    def elements(self) -> int:
-        """Values per beat."""
-        return self.folded_shape[-1]
-
-    @property
-    def beats(self) -> int:
-        """Beats per frame."""
-        total = 1
-        for dim in self.folded_shape[:-1]:
-            total *= dim
-        return total
-
-    @property
-    def width(self) -> int:
-        """Bus width in bits, padded to bytes."""
-        return (self.elements * self.dtype.bits + 7) // 8 * 8
 
 
 class HardwareNode(NodeAttributes, Record):
