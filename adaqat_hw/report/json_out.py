@@ -238,7 +238,7 @@ def resources_json(plan: PlanReport, source: Source) -> dict[str, Any]:
     head = {"plan": plan.variant, "source": source, "cycles_per_frame": cycles}
     if report is None:
         kept = ("layers", "layer_sum", "total_is_sum", "slack_ns", "fmax_mhz", "unmatched")
-        empty = dict.fromkeys((*NAMES, *kept, "tool", "source"))
+        empty = dict.fromkeys((*NAMES, *kept, "tool", "report"))
         return {**head, "part": request.part if request else None, **empty}
     return {
         **head,
