@@ -105,9 +105,9 @@ def history(rows: list[Row]) -> History:
 
 def _budget(budgets: list[Row]) -> BudgetCourse | None:
     for budget in reversed(budgets):
-        title, asked = budget.get("title"), budget.get("asked")
-        if isinstance(title, str) and is_number(asked):
-            return BudgetCourse(title, float(asked), _series(budgets, "reached"))
+        title, limit = budget.get("title"), budget.get("asked")
+        if isinstance(title, str) and is_number(limit):
+            return BudgetCourse(title, float(limit), _series(budgets, "reached"))
     return None
 
 
