@@ -46,7 +46,7 @@ def processes() -> int:
 
 
 def leads() -> bool:
-    """Tell whether this process is the one that writes and speaks, among torchrun's."""
+    """Tell whether this process is the one of torchrun's that writes files and output."""
     return os.environ.get("RANK", "0") == "0"
 
 

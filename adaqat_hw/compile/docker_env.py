@@ -113,7 +113,7 @@ class Docker:
             else:
                 raise ConfigError(
                     f"{name} is {licence!r}, which is neither a licence file nor port@server; "
-                    "mend it or unset it."
+                    "correct it or unset it."
                 )
         argv = self._run(
             folder,

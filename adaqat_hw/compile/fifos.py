@@ -26,7 +26,7 @@ def size_design(
         note: told about every step.
 
     Raises:
-        StageFailed: the accelerator stands still; the stuck streams are named.
+        StageFailed: the accelerator deadlocks; the stuck streams are named.
     """
     started = time.monotonic()
     graph = with_fifos(design.graph, 2 if depth is None else depth)

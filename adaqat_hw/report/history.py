@@ -130,7 +130,7 @@ class _Course:
 
 
 def width_paths(rows: list[Row], frozen_at: dict[str, int | None]) -> tuple[WidthPath, ...]:
-    """Return the trajectory of every width that the log speaks of, in order of appearance.
+    """Return the trajectory of every width in the log, in order of appearance.
 
     ``frozen_at`` is the training's own record; the log adds the reason of a freeze, and the
     step where the record has none.
