@@ -1,4 +1,4 @@
-"""adaqat-hw: learn bit-widths, export, build the accelerator, compare the resource bills.
+"""adaqat-hw: learn bit-widths, export, build the accelerator, compare the resource counts.
 
 ``import adaqat_hw`` loads no torch; each public name is imported when it is first used.
 """

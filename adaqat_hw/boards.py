@@ -93,17 +93,17 @@ def _read(path: Path) -> Board:
 
 def _require_family(path: Path, body: dict[str, Any]) -> None:
     """Refuse the keys of earlier releases, and a family that there is none of."""
-    known = families.names()
-    old = [key for key in _OLD_KEYS if key in body]
-    if old:
+    names = families.names()
+    obsolete = [key for key in _OLD_KEYS if key in body]
+    if obsolete:
         same = body.get("yosys_family")
-        family = repr(same) if same in known else f"one of {', '.join(map(repr, known))}"
+        family = repr(same) if same in names else f"one of {', '.join(map(repr, names))}"
         raise ConfigError(
-            f"Board file {str(path)!r} has the key {old[0]!r} of an earlier release; remove "
-            f"{', '.join(old)} and set family = {family}, which stands for all of that."
+            f"Board file {str(path)!r} has the key {obsolete[0]!r} of an earlier release; remove "
+            f"{', '.join(obsolete)} and set family = {family}, which stands for all of that."
         )
-    if body.get("family") not in known:
+    if body.get("family") not in names:
         raise ConfigError(
             f"Board file {str(path)!r} has family = {body.get('family')!r}; choose one of "
-            f"{', '.join(map(repr, known))}, or add its file to hw/families."
+            f"{', '.join(map(repr, names))}, or add its file to hw/families."
         )

@@ -17,7 +17,7 @@ class AdaqatHwError(Exception):
 
 
 class ConfigError(AdaqatHwError):
-    """A configuration, file or argument that the user can mend."""
+    """A configuration, file or argument that the user can correct."""
 
     exit_code = 2
 

@@ -121,7 +121,7 @@ def _check_opset(model: onnx.ModelProto, path: Path) -> None:
 
 
 def _check_names(graph: onnx.GraphProto, path: Path) -> None:
-    for what, name in _names(graph):
+    for kind, name in _names(graph):
         fault = None
         if len(name) > _LONGEST_NAME:
             fault = f"is {len(name)} characters long, where {_LONGEST_NAME} are allowed"
@@ -131,7 +131,7 @@ def _check_names(graph: onnx.GraphProto, path: Path) -> None:
             fault = "leads out of its folder ('..')"
         if fault is not None:
             raise ConfigError(
-                f"QONNX file {str(path)!r} has the {what} name {name[:80]!r}, which {fault} and is "
+                f"QONNX file {str(path)!r} has the {kind} name {name[:80]!r}, which {fault} and is "
                 f"refused; rename it or {_ADVICE}."
             )
 
@@ -151,19 +151,19 @@ def _names(graph: onnx.GraphProto) -> Iterator[tuple[str, str]]:
 
 
 def _check_tensors(graph: onnx.GraphProto, path: Path) -> None:
-    for graph_here in (graph, *_subgraphs(graph)):
-        for info in (*graph_here.input, *graph_here.output, *graph_here.value_info):
+    for scope in (graph, *_subgraphs(graph)):
+        for info in (*scope.input, *scope.output, *scope.value_info):
             dims = [d.dim_value for d in info.type.tensor_type.shape.dim]
             _check_shape(info.name, dims, path)
     for tensor in _tensors(graph):
         count = _check_shape(tensor.name, tensor.dims, path)
-        held = _held(tensor, count)
-        if held is not None:
+        mismatch = _size_mismatch(tensor, count)
+        if mismatch is not None:
             raise ConfigError(
                 f"QONNX file {str(path)!r} is damaged: tensor {tensor.name!r} of shape "
-                f"{list(tensor.dims)!r} needs {held[1]} and holds {held[0]}; {_ADVICE}."
+                f"{list(tensor.dims)!r} needs {mismatch[1]} and holds {mismatch[0]}; {_ADVICE}."
             )
-    for shape in _shapes_to_be(graph):
+    for shape in _shape_constants(graph):
         _check_shape(shape.name, _integers(shape), path)
 
 
@@ -184,7 +184,7 @@ def _check_shape(name: str, dims: Iterable[int], path: Path) -> int:
     return 0 if 0 in listed else count
 
 
-def _held(tensor: onnx.TensorProto, count: int) -> tuple[str, str] | None:
+def _size_mismatch(tensor: onnx.TensorProto, count: int) -> tuple[str, str] | None:
     """Return what the tensor holds and what its shape needs where they differ."""
     kinds = {value: name for name, value in onnx.TensorProto.DataType.items()}
     kind = kinds.get(tensor.data_type, "")
@@ -192,23 +192,23 @@ def _held(tensor: onnx.TensorProto, count: int) -> tuple[str, str] | None:
         return None
     size = (count * _ITEM_BITS[kind] + 7) // 8
     if tensor.HasField("raw_data"):
-        held = len(tensor.raw_data)
-        return None if held == size else (f"{held} bytes", f"{size} bytes")
+        stored = len(tensor.raw_data)
+        return None if stored == size else (f"{stored} bytes", f"{size} bytes")
     field = _FIELDS.get(kind)
     if field is None:
         return None
-    held = len(getattr(tensor, field))
-    return None if held == count else (f"{held} values", f"{count} values")
+    stored = len(getattr(tensor, field))
+    return None if stored == count else (f"{stored} values", f"{count} values")
 
 
-def _shapes_to_be(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+def _shape_constants(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
     """Yield the constants that become the shape of a tensor when the graph is run."""
     position = {"Reshape": 1, "Expand": 1, "Tile": 1, "ConstantOfShape": 0}
-    for here in (graph, *_subgraphs(graph)):
-        known = {tensor.name: tensor for tensor in here.initializer}
-        known |= {n.output[0]: a.t for n in here.node if n.op_type == "Constant" and n.output
+    for scope in (graph, *_subgraphs(graph)):
+        known = {tensor.name: tensor for tensor in scope.initializer}
+        known |= {n.output[0]: a.t for n in scope.node if n.op_type == "Constant" and n.output
                   for a in n.attribute if a.name == "value"}  # fmt: skip
-        for node in here.node:
+        for node in scope.node:
             at = position.get(node.op_type)
             if at is not None and len(node.input) > at and node.input[at] in known:
                 yield known[node.input[at]]
@@ -315,14 +315,14 @@ def _check_graph(graph: onnx.GraphProto, path: Path) -> None:
     for node in graph.node:
         for name in node.input:
             if name not in known:
-                where = node.name or node.op_type
+                label = node.name or node.op_type
                 if name in produced and (loop := _cycle(graph, name)):
                     raise ConfigError(
                         f"QONNX file {str(path)!r} has a cycle through tensors "
                         f"{', '.join(map(repr, loop[:4]))}; {_ADVICE}."
                     )
                 raise ConfigError(
-                    f"QONNX file {str(path)!r} is damaged: node {where!r} "
+                    f"QONNX file {str(path)!r} is damaged: node {label!r} "
                     f"reads tensor {name!r}, which nothing before it produces; {_ADVICE}."
                 )
         known.update(node.output)

@@ -235,19 +235,19 @@ def attributes_of(node: onnx.NodeProto) -> Mapping[str, Any]:
 
 
 def _node(proto: onnx.NodeProto, source: str) -> Node:
-    where = f"Node {(proto.name or proto.op_type)!r} of {source!r}"
+    label = f"Node {(proto.name or proto.op_type)!r} of {source!r}"
     least, most = _INPUTS.get(proto.op_type, (0, len(proto.input)))
     outputs = _OUTPUTS.get(proto.op_type, 0)
     if not least <= len(proto.input) <= most or len(proto.output) < outputs:
         raise ConfigError(
-            f"{where} has {len(proto.input)} inputs and {len(proto.output)} outputs, which its "
+            f"{label} has {len(proto.input)} inputs and {len(proto.output)} outputs, which its "
             f"operator {proto.op_type!r} does not take; export the network again."
         )
     try:
         attributes = attributes_of(proto)
     except ValueError as exc:
         raise ConfigError(
-            f"{where} has an attribute that cannot be read ({exc}); export the network again."
+            f"{label} has an attribute that cannot be read ({exc}); export the network again."
         ) from exc
     return Node(
         proto.op_type, proto.name, tuple(proto.input), tuple(proto.output), attributes, proto
@@ -284,10 +284,10 @@ def _execute(node: Node, arrays: Sequence[Array], model: onnx.ModelProto) -> Arr
         [onnx.helper.make_empty_tensor_value_info(node.outputs[0])],
     )
     imports = [x for x in model.opset_import if x.domain in ("", "ai.onnx")]
-    one = onnx.helper.make_model(graph, opset_imports=imports, ir_version=model.ir_version)
+    single = onnx.helper.make_model(graph, opset_imports=imports, ir_version=model.ir_version)
     try:
         feed = dict(zip(node.inputs, arrays, strict=True))
-        outputs: Any = ReferenceEvaluator(one).run(None, feed)
+        outputs: Any = ReferenceEvaluator(single).run(None, feed)
         return np.asarray(outputs[0])
     except Exception:  # what cannot be computed is judged as it stands
         return None

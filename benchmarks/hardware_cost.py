@@ -78,19 +78,19 @@ def main() -> None:
         return
     if options.what == "own":
         records = [each for each in OPERATORS if options.op in (None, each.module)]
-        found = (
+        rows = (
             measure(node, board, arrays)
             for record in records
             for node, arrays in operator_module(record).samples(options.count, options.seed)
         )
     else:
-        found = (
+        rows = (
             row
             for model in options.models
             for row in network_nodes(model, board, options.impl, options.seed)
         )
     known = {_key(json.loads(line)) for line in _lines(rows_file)}
-    for row in found:
+    for row in rows:
         print(row["kind"], {k: row[k] for k in ("lut", "ff", "dsp", "bram_18k")}, flush=True)
         if _key(row) not in known:
             known.add(_key(row))
@@ -115,10 +115,11 @@ def fit(board: Board, rows_file: Path) -> None:
     write_atomic(target, model.to_json() + "\n")
     if family.cost_model is None:
         print(f'write cost_model = "{target.name}" into hw/families/{family.name}.toml')
-    for item in model.fits:
+    for fitted in model.fits:
         print(
-            f"{item.kind:28} {item.resource:9} n {item.n:4}  mean error "
-            f"{100 * item.loo_mape:5.1f} %  rms {100 * item.loo_rms:5.1f} %  {item.coefficients}"
+            f"{fitted.kind:28} {fitted.resource:9} n {fitted.n:4}  mean error "
+            f"{100 * fitted.loo_mape:5.1f} %  rms {100 * fitted.loo_rms:5.1f} %  "
+            f"{fitted.coefficients}"
         )
 
 
@@ -136,16 +137,16 @@ def check(folder: Path, board: Board) -> None:
         predicted[node.name] = model.predict(kind_of(node), facts, family)[0]
     print(f"{folder.name}: layer, then predicted / synthesized")
     for row in report.layers:
-        told = add_resources(predicted[name] for name in row.nodes)
-        print(f"  {row.layer:16} {_against(told, row.resources)}")
+        prediction = add_resources(predicted[name] for name in row.nodes)
+        print(f"  {row.layer:16} {_against(prediction, row.resources)}")
     print(f"  {'layers':16} {_against(add_resources(predicted.values()), report.layer_sum)}")
     print(f"  {'whole':16} {_against(add_resources(predicted.values()), report.total)}", flush=True)
 
 
-def _against(told: Resources, true: Resources) -> str:
+def _against(prediction: Resources, synthesized: Resources) -> str:
     parts = []
     for name in ("lut", "ff", "dsp", "bram_18k"):
-        a, b = getattr(told, name), getattr(true, name)
+        a, b = getattr(prediction, name), getattr(synthesized, name)
         ratio = f" ({a / b:.2f})" if b else ""
         parts.append(f"{name} {a}/{b}{ratio}")
     return "  ".join(parts)
@@ -227,8 +228,8 @@ def _row(node: HardwareNode, narrow: bool) -> dict[str, Any]:
 
 
 def _counted(row: dict[str, Any], result: SynthesisResult) -> dict[str, Any]:
-    found = result.resources
-    return row | {name: getattr(found, name) for name in ("lut", "ff", "dsp", "bram_18k")}
+    resources = result.resources
+    return row | {name: getattr(resources, name) for name in ("lut", "ff", "dsp", "bram_18k")}
 
 
 def _key(row: dict[str, Any]) -> str:

@@ -119,7 +119,7 @@ def tables(record: dict[str, Any]) -> dict[str, str]:
 def table_of_demo(demo: dict[str, Any]) -> str:
     """Return the demo's table with a sentence before and after it."""
     seeds = "one seed" if demo["seeds"] == 1 else f"{demo['seeds']} seeds"
-    where = {"lut": "LUTs", "dsp": "DSP blocks", "auto": "LUTs or DSP blocks"}[demo["impl"]]
+    primitives = {"lut": "LUTs", "dsp": "DSP blocks", "auto": "LUTs or DSP blocks"}[demo["impl"]]
     rows = [
         (
             plan["plan"],
@@ -139,7 +139,7 @@ def table_of_demo(demo: dict[str, Any]) -> str:
     return (
         f"`{demo['command']}` on {demo['date']}, {seeds}, {demo['test_samples']:,} test images, "
         f"{demo['board']} at {demo['clock_ns']:g} ns,\n"
-        f"all plans at one throughput target with MVAUs in {where} "
+        f"all plans at one throughput target with MVAUs in {primitives} "
         f"([all figures]({demo['page']})):\n\n"
         f"{_markdown(head, rows, text_columns=1)}\n"
         f"Full precision: {_percent(demo['float_accuracy'])}.\n"
@@ -169,8 +169,8 @@ def table_of_training(training: dict[str, Any]) -> str:
 def replaced(text: str, name: str, block: str) -> str:
     """Return a page with what stands between the markers of a name replaced."""
     begin, end = (f"<!-- {name}:{side} -->\n" for side in ("begin", "end"))
-    before, found_begin, rest = text.partition(begin)
-    _, found_end, after = rest.partition(end)
+    before, found_begin, remainder = text.partition(begin)
+    _, found_end, after = remainder.partition(end)
     if not (found_begin and found_end):
         raise ValueError(f"the page has no markers {begin.strip()!r} and {end.strip()!r}")
     return f"{before}{begin}{block}{end}{after}"

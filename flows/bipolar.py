@@ -98,8 +98,8 @@ def _write_activation(model: Model, node: NodeProto, scale: float) -> None:
     _replace(model, node, nodes)
 
 
-def _constant(model: Model, node: NodeProto, what: str, value: ArrayLike) -> str:
-    name = f"{node.output[0]}_{what}"
+def _constant(model: Model, node: NodeProto, role: str, value: ArrayLike) -> str:
+    name = f"{node.output[0]}_{role}"
     model.set_initializer(name, np.asarray(value, dtype=np.float32))
     return name
 

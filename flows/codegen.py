@@ -86,8 +86,8 @@ def generate_rtl(state: FlowState) -> None:
         for name in instance.get_rtl_file_list(abspath=True):
             path = Path(name).resolve()
             if path.is_relative_to(library) and path.is_file():
-                where = Path("rtllib") / path.relative_to(library).parent
-                shared[_copy(state, path, str(where))] = None
+                subfolder = Path("rtllib") / path.relative_to(library).parent
+                shared[_copy(state, path, str(subfolder))] = None
     state.rtllib_files = tuple(shared)
 
 
@@ -98,8 +98,8 @@ def _is_needed(path: Path) -> bool:
     )
 
 
-def _copy(state: FlowState, path: Path, where: str) -> str:
-    target = state.folder / HDL / where / path.name
+def _copy(state: FlowState, path: Path, subfolder: str) -> str:
+    target = state.folder / HDL / subfolder / path.name
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(path, target)
     return target.relative_to(state.folder).as_posix()

@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _run(request: BuildRequest, folder: Path, report: Callable[[dict[str, Any]], None]) -> str:
-    done: list[StepRecord] = []
+    records: list[StepRecord] = []
     step = "start"
     facts: dict[str, Any] = {"request_digest": request.digest()}
     try:
@@ -66,14 +66,14 @@ def _run(request: BuildRequest, folder: Path, report: Callable[[dict[str, Any]],
             perform(entry, state)
             seconds = round(time.perf_counter() - started, 3)
             nodes = len(state.model.graph.node)
-            done.append(StepRecord(name=step, seconds=seconds, nodes=nodes))
+            records.append(StepRecord(name=step, seconds=seconds, nodes=nodes))
             report({"step": step, "index": index, "total": total, "seconds": seconds})
         shutil.rmtree(state.scratch, ignore_errors=True)
         facts |= {"status": "ok", "outputs": record.outputs(state), "graph": build_files.HARDWARE}
     except BaseException as exc:  # the result must exist whatever was raised
         traceback.print_exc()
         facts |= {"failed_step": step, **_fault(exc)}
-    _write(folder, steps=tuple(done), **facts)
+    _write(folder, steps=tuple(records), **facts)
     return str(facts["status"])
 
 

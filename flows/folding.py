@@ -89,9 +89,9 @@ def _window_faults(state: FlowState) -> list[str]:
                 f"PE of {node.name!r} is {pe!r} and SIMD of {window.name!r} is {lanes!r}; a pool "
                 "or depthwise convolution and its window must have the same."
             )
-        whole = hardware_op(window).get_nodeattr("parallel_window")
+        parallel_window = hardware_op(window).get_nodeattr("parallel_window")
         folds = [fold.name for fold in record.folds]
-        if "SIMD" in folds and instance.get_nodeattr("SIMD") > 1 and not whole:
+        if "SIMD" in folds and instance.get_nodeattr("SIMD") > 1 and not parallel_window:
             faults.append(
                 f"SIMD of {node.name!r} is {instance.get_nodeattr('SIMD')!r}; above 1 it needs "
                 "the window at once, which only FINN's own folding chooses."

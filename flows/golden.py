@@ -160,15 +160,15 @@ def execute(model: Model, inputs: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def deviations(computed: NDArray[Any], expected: NDArray[Any], scale: float) -> NDArray[np.float64]:
     """Return the largest deviation of each frame's logits as a fraction of ``scale``."""
-    wanted = np.asarray(expected, dtype=np.float64).reshape(len(expected), -1)
-    if wanted.shape != computed.shape:
+    golden = np.asarray(expected, dtype=np.float64).reshape(len(expected), -1)
+    if golden.shape != computed.shape:
         raise Refused(
             [
-                f"The golden logits have the shape {wanted.shape!r}; the accelerator puts out "
+                f"The golden logits have the shape {golden.shape!r}; the accelerator puts out "
                 f"{computed.shape!r}."
             ]
         )
-    return np.asarray(np.max(np.abs(computed - wanted), axis=1) / scale)
+    return np.asarray(np.max(np.abs(computed - golden), axis=1) / scale)
 
 
 def _largest(values: NDArray[Any]) -> float:

@@ -85,12 +85,12 @@ def raw_values(
     return undo_steps(steps, integers * quantizer.scale)
 
 
-def int_type(datatype: DataType, what: str) -> IntType:
+def int_type(datatype: DataType, tensor: str) -> IntType:
     """Convert a qonnx data type; raise Refused when it is no plain integer."""
     name = datatype.name
     if name == "BINARY" or name == "TERNARY" or name.startswith(("INT", "UINT")):
         return IntType(bits=int(datatype.bitwidth()), signed=bool(datatype.signed()))
-    raise Refused([f"The data type of {what} is {name!r}; the accelerator needs integers."])
+    raise Refused([f"The data type of {tensor} is {name!r}; the accelerator needs integers."])
 
 
 def _output_type(datatype: DataType) -> IntType:

@@ -79,8 +79,8 @@ def match_layers(
     for index, matrix in enumerate(matrices):
         if matrix is None:
             continue
-        wanted = signature(matrix)
-        layer = next((x for x in free if _same(x.signature, wanted)), None)
+        matrix_signature = signature(matrix)
+        layer = next((x for x in free if _same(x.signature, matrix_signature)), None)
         if layer is not None:
             free.remove(layer)
             names[index] = layer.name

@@ -96,11 +96,11 @@ def _pairs(
         scale, bits = constant_of(file, node.input[1]), constant_of(file, node.input[3])
         if scale is None or bits is None:
             continue
-        wanted = np.rint(floats[node.output[0]] / scale)
+        integers = np.rint(floats[node.output[0]] / scale)
         likeness, name, arrangement = max(
-            (float(np.mean(values == wanted)), name, k)
+            (float(np.mean(values == integers)), name, k)
             for name, tensor in [*computed.items(), ("", np.zeros(1))]
-            for k, values in enumerate(_arranged(tensor, wanted.shape) or [np.full(1, np.nan)])
+            for k, values in enumerate(_arranged(tensor, integers.shape) or [np.full(1, np.nan)])
         )
         if likeness >= _ALIKE:
             flags = [custom_op(node).get_nodeattr(key) for key in ("signed", "narrow")]

@@ -19,7 +19,7 @@ _LUT_WEIGHTS = ("BINARY", "TERNARY")
 
 
 def choose_impl(
-    asked: ImplChoice, weight_bits: int, act_bits: int, dsp_refusal: str | None
+    requested: ImplChoice, weight_bits: int, act_bits: int, dsp_refusal: str | None
 ) -> MvauChoice | str:
     """Choose LUT or DSP for one MVAU.
 
@@ -32,9 +32,9 @@ def choose_impl(
     Returns:
         The choice, or the reason for which the request cannot be met.
     """
-    if asked == "lut":
+    if requested == "lut":
         return MvauChoice("lut", "asked for")
-    if asked == "dsp":
+    if requested == "dsp":
         return MvauChoice("dsp", "asked for") if dsp_refusal is None else dsp_refusal
     if dsp_refusal is not None:
         return MvauChoice("lut", f"auto: {dsp_refusal}")
@@ -67,7 +67,7 @@ def choose_all(state: FlowState) -> None:
             instance.set_nodeattr("preferred_impl_style", "")
             continue
         layer = state.layer_of.get(node.name) or node.name
-        asked = request.implementation(layer)
+        requested = request.implementation(layer)
         weights, acts = instance.get_input_datatype(1), instance.get_input_datatype(0)
         limit = _lut_refusal(weights, acts)
         refusal = None
@@ -77,9 +77,9 @@ def choose_all(state: FlowState) -> None:
         if limit is not None:
             choice = limit
         else:
-            choice = choose_impl(asked, weights.bitwidth(), acts.bitwidth(), refusal)
+            choice = choose_impl(requested, weights.bitwidth(), acts.bitwidth(), refusal)
         if isinstance(choice, str):
-            problems.append(f"Layer {layer!r} cannot be built with impl={asked!r}: {choice}.")
+            problems.append(f"Layer {layer!r} cannot be built with impl={requested!r}: {choice}.")
             continue
         state.choices[node.name] = replace(choice, dsp_refusal=refusal)
         instance.set_nodeattr("preferred_impl_style", ways[choice.impl].backend)
@@ -96,10 +96,10 @@ def _implementations(node: NodeProto) -> dict[str, Implementation]:
 
 def _lut_refusal(weights: DataType, acts: DataType) -> str | None:
     """Return why no MVAU can take these types: values of two levels that are not 0 and 1."""
-    for what, datatype in (("weights", weights), ("activations", acts)):
+    for operand, datatype in (("weights", weights), ("activations", acts)):
         name = datatype.name
         if not (name in _LUT_WEIGHTS or name.startswith(("INT", "UINT"))):
-            return f"its {what} are {name}, not integers of 1 bit or more; use 2-bit {what}"
+            return f"its {operand} are {name}, not integers of 1 bit or more; use 2-bit {operand}"
     return None
 
 

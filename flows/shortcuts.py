@@ -91,8 +91,8 @@ def _strides(model: Model, node: NodeProto) -> dict[int, int] | None:
     steps = values[3] if len(values) > 3 else [1] * len(starts)
     strides = {}
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        whole = start == 0 and end >= shape[axis] and step >= 1
-        if axis % 4 not in (2, 3) or not whole:
+        to_the_end = start == 0 and end >= shape[axis] and step >= 1
+        if axis % 4 not in (2, 3) or not to_the_end:
             return None
         strides[axis % 4] = step
     return strides

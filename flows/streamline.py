@@ -127,7 +127,7 @@ def _apply(model: Model, transformations: tuple[Transformation, ...]) -> Model:
 
 
 def _fixed_point(model: Model, transformations: tuple[Transformation, ...]) -> Model:
-    """Apply transformations in turn, tidying after each change, until none changes anything."""
+    """Apply transformations one after another, tidying after each change, to a fixed point."""
     for _ in range(_MAX_ROUNDS):
         start = _form(model)
         for transformation in transformations:

@@ -145,6 +145,6 @@ def _compare_logits(
 
 
 def _outside(
-    computed: NDArray[np.float64], wanted: NDArray[np.float64], scale: float
+    computed: NDArray[np.float64], golden: NDArray[np.float64], scale: float
 ) -> NDArray[np.bool_]:
-    return np.asarray(np.max(np.abs(computed - wanted), axis=1) > RELATIVE_TOLERANCE * scale)
+    return np.asarray(np.max(np.abs(computed - golden), axis=1) > RELATIVE_TOLERANCE * scale)

@@ -11,7 +11,7 @@ from adaqat_hw.cli import commands_info, commands_run
 
 app = typer.Typer(
     name="adaqat-hw",
-    help="Train with AdaQAT, export to QONNX, build with FINN, compare the resource bills.",
+    help="Train with AdaQAT, export to QONNX, build with FINN, compare the resource counts.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -19,8 +19,8 @@ app = typer.Typer(
 )
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(show: bool) -> None:
+    if show:
         typer.echo(f"adaqat-hw {__version__}")
         raise typer.Exit
 

@@ -70,14 +70,14 @@ def _throughput(
     unfolded: bool,
     folding: Path | None,
 ) -> dict[str, Any]:
-    asked = {
+    throughputs = {
         f"--fps {fps!r}": fps is not None,
         f"--fit {fit!r}": fit is not None,
         "--unfolded": unfolded,
         f"--folding {str(folding)!r}": folding is not None,
     }
-    if sum(asked.values()) > 1:
-        both = " and ".join(text for text, wanted in asked.items() if wanted)
+    if sum(throughputs.values()) > 1:
+        both = " and ".join(text for text, chosen in throughputs.items() if chosen)
         raise ConfigError(f"{both} each ask for a throughput; give one of them.")
     if fill is not None and not 0 < fill <= 1:
         raise ConfigError(f"--fill {fill!r} must be a share of the board, above 0 and at most 1.")

@@ -83,9 +83,9 @@ def cost(
     columns = ["layer", "MACs", "weights", "W/A bits", "BitOPs"]
     out.print(table(f"{spec.name}, one input of {spec.input_shape}", columns, cells))
     out.print(f"BitOPs {counted.total:,} ({counted.total / 1e9:.3g} Gb)")
-    shown = "no inner layer" if compression.inner is None else f"{compression.inner:.2f}x"
+    ratio = "no inner layer" if compression.inner is None else f"{compression.inner:.2f}x"
     out.print(
-        f"Weight compression {shown} (inner layers, as the paper counts), "
+        f"Weight compression {ratio} (inner layers, as the paper counts), "
         f"{compression.total:.2f}x (all layers), against 32-bit weights"
     )
 

@@ -63,7 +63,7 @@ def run_(
     runs: RunsDir = Path("runs"),
     quiet: Quiet = False,
 ) -> None:
-    """Train every variant, export, build, simulate, synthesize, report."""
+    """Run every stage: train every variant, export, build, simulate, synthesize, report."""
     settings, run = _open(config, overrides, runs)
     report = run_all(settings, run, Progress(quiet=quiet))
     out.print(f"\nReport page: [bold]{report}[/]")

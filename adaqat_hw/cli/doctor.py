@@ -132,8 +132,8 @@ def _vivado() -> Check:
         path = local_vivado()
     except ToolNotFound as exc:
         return Check("Vivado", False, None, purpose, str(exc), False)
-    answer = tools.program_version(path, "-version")
-    version = version_in(answer or "")
+    version_line = tools.program_version(path, "-version")
+    version = version_in(version_line or "")
     if version is None:
         remedy = f"{str(path)!r} does not tell its version; check the installation"
     elif version not in VERSIONS:

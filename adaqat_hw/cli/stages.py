@@ -46,7 +46,7 @@ def processes() -> int:
 
 
 def leads() -> bool:
-    """Tell whether this process is the one that writes and speaks, among torchrun's."""
+    """Tell whether this process is the one of torchrun's that writes files and output."""
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -74,10 +74,10 @@ def ensure_train(
     """
     from adaqat_hw.train import Variant, training_inputs
 
-    folder, asked = run.train(variant), Variant.named(variant, plan)
+    folder, spec = run.train(variant), Variant.named(variant, plan)
     init = _float_checkpoint(config.train.init, run, variant)
     teacher = _float_checkpoint(config.train.teacher, run, variant)
-    inputs = training_inputs(config, asked, init=init, teacher=teacher)
+    inputs = training_inputs(config, spec, init=init, teacher=teacher)
     title = f"train {variant}"
     with _leaders_lock(folder.path):
         if is_done(folder.path, inputs):
@@ -89,7 +89,7 @@ def ensure_train(
         progress.start(title)
         result = train(
             config,
-            asked,
+            spec,
             folder.path,
             progress=lambda event: progress.note(_train_text(event)),
             init_checkpoint=init,
@@ -111,23 +111,23 @@ def _within_budget(result: TrainResult, variant: str) -> TrainResult:
     return result
 
 
-def _float_checkpoint(given: str | None, run: RunDirectory, variant: str) -> Path | None:
+def _float_checkpoint(source: str | None, run: RunDirectory, variant: str) -> Path | None:
     """Return the checkpoint that ``train.init`` or ``train.teacher`` names; "float" is the run's.
 
     The full-precision variant itself starts from scratch and has no teacher.
     """
-    if given is None or variant == "float":
+    if source is None or variant == "float":
         return None
-    return run.train("float").checkpoint if given == "float" else Path(given)
+    return run.train("float").checkpoint if source == "float" else Path(source)
 
 
-def _refuse_other(folder: Path, wanted: str) -> None:
+def _refuse_other(folder: Path, inputs: str) -> None:
     """Refuse to overwrite a finished training of another configuration."""
-    done = done_for(folder)
-    if done is not None and done != wanted:
+    finished = done_for(folder)
+    if finished is not None and finished != inputs:
         raise ConfigError(
-            f"{str(folder)!r} holds a finished training of another configuration (inputs {done}, "
-            f"now {wanted}); give the run another name or delete that folder."
+            f"{str(folder)!r} holds a finished training of another configuration (inputs "
+            f"{finished}, now {inputs}); give the run another name or delete that folder."
         )
 
 

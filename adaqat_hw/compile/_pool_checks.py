@@ -78,8 +78,8 @@ def check_slice(graph: QonnxGraph, node: Node) -> list[str]:
     starts, ends, axes, *steps = ([int(x) for x in np.asarray(v).reshape(-1)] for v in listed)
     sizes = graph.shape(node.inputs[0])
     for start, end, axis in zip(starts, ends, axes, strict=True):
-        whole = end >= (sizes[axis] if sizes else np.iinfo(np.int32).max)
-        if start != 0 or not whole or axis % 4 not in (2, 3):
+        to_the_end = end >= (sizes[axis] if sizes else np.iinfo(np.int32).max)
+        if start != 0 or not to_the_end or axis % 4 not in (2, 3):
             return [_SLICE]
     if steps and min(steps[0]) < 1:
         return [_SLICE]

@@ -107,7 +107,7 @@ def bitstream_design(
     source, sink, build = graph.input_stream, graph.output_stream, request.digest()
     shell = BoardDesign(accelerator, device.flow.shell, top, source, sink, clocking, build)
     frames = _prove_line(shell, design, graph, note)
-    made = make_bitstream(
+    bitstream = make_bitstream(
         shell.sources,
         top,
         device,
@@ -117,13 +117,13 @@ def bitstream_design(
         logs=folder.logs,
         note=note,
     )
-    put_file(made.path, folder.bit_file)
-    put_file(made.report, folder.nextpnr_report)
-    _record(shell, made, board, frames, folder).write(folder.bitstream)
-    report = _resources(made, device, graph, board, variant, folder)
+    put_file(bitstream.path, folder.bit_file)
+    put_file(bitstream.report, folder.nextpnr_report)
+    _record(shell, bitstream, board, frames, folder).write(folder.bitstream)
+    report = _resources(bitstream, device, graph, board, variant, folder)
     written = report.write(folder.resources(report.source))
     files = (folder.bit_file, folder.nextpnr_report, folder.bitstream, written)
-    return _text(made, device.family, shell, folder), folder.relative(*files)
+    return _text(bitstream, device.family, shell, folder), folder.relative(*files)
 
 
 def _prove_line(
@@ -138,8 +138,8 @@ def _prove_line(
     slowest = max(graph.cycles_estimated, graph.input_stream.beats, graph.output_stream.beats)
     cycles = PATIENCE * slowest * len(graph.nodes)
     _, results = simulate_line(shell, simulator, list(frames), cycles)
-    for k, (got, wanted) in enumerate(zip(results, expected, strict=True)):
-        if not np.array_equal(got, wanted.reshape(-1)):
+    for k, (result, frame) in enumerate(zip(results, expected, strict=True)):
+        if not np.array_equal(result, frame.reshape(-1)):
             raise StageFailed(STAGE, f"frame {k} over the serial line differs from the model.")
     return len(frames)
 
@@ -149,7 +149,7 @@ def _few(arrays: IntArray) -> IntArray:
 
 
 def _record(
-    shell: BoardDesign, made: Bitstream, board: Board, frames: int, folder: BuildFolder
+    shell: BoardDesign, bitstream: Bitstream, board: Board, frames: int, folder: BuildFolder
 ) -> BitstreamResult:
     return BitstreamResult(
         file=folder.bit_file.name,
@@ -158,24 +158,24 @@ def _record(
         top=shell.top,
         build=shell.build,
         clock_mhz=shell.clocking.mhz,
-        fmax_mhz=made.routed.fmax_mhz,
-        timing_met=_met(made, shell),
+        fmax_mhz=bitstream.routed.fmax_mhz,
+        timing_met=_met(bitstream, shell),
         baud=shell.clocking.baud,
         line_frames=frames,
         line_fps=shell.line_fps(),
-        used=made.routed.used,
-        available=made.routed.available,
-        seconds=made.seconds,
-        tool_versions=made.versions,
+        used=bitstream.routed.used,
+        available=bitstream.routed.available,
+        seconds=bitstream.seconds,
+        tool_versions=bitstream.versions,
     )
 
 
-def _met(made: Bitstream, shell: BoardDesign) -> bool:
-    return made.routed.fmax_mhz >= shell.clocking.mhz
+def _met(bitstream: Bitstream, shell: BoardDesign) -> bool:
+    return bitstream.routed.fmax_mhz >= shell.clocking.mhz
 
 
 def _resources(
-    made: Bitstream,
+    bitstream: Bitstream,
     device: Device,
     graph: HardwareGraph,
     board: Board,
@@ -188,21 +188,21 @@ def _resources(
         source="nextpnr_pnr",
         part=board.part,
         tool=device.flow.router.name,
-        tool_version=made.versions[device.flow.router.name],
-        total=made.routed.resources,
+        tool_version=bitstream.versions[device.flow.router.name],
+        total=bitstream.routed.resources,
         layer_sum=Resources(),
         layers=(),
         unmatched=tuple(node.name for node in graph.nodes),
         source_file=folder.nextpnr_report.name,
         source_sha256=sha256_file(folder.nextpnr_report),
-        slack_ns=made.routed.slack_ns,
-        fmax_mhz=made.routed.fmax_mhz,
+        slack_ns=bitstream.routed.slack_ns,
+        fmax_mhz=bitstream.routed.fmax_mhz,
     )
 
 
-def _text(made: Bitstream, family: Family, shell: BoardDesign, folder: BuildFolder) -> str:
-    used, routed = made.routed.resources, made.routed
-    verdict = "meets" if _met(made, shell) else "MISSES"
+def _text(bitstream: Bitstream, family: Family, shell: BoardDesign, folder: BuildFolder) -> str:
+    used, routed = bitstream.routed.resources, bitstream.routed
+    verdict = "meets" if _met(bitstream, shell) else "MISSES"
     text = (
         f"{folder.bit_file.name}: {used.lut} LUT{family.lut_inputs}, {used.ff} FF, {used.dsp} "
         f"{family.dsp.primitive}, {used.bram_18k} {family.memory.block.primitive}; "

@@ -26,27 +26,27 @@ def compile_design(
     variant: str,
     folder: BuildFolder,
     note: Callable[[str], None],
-    where: Environment | None = None,
+    environment: Environment | None = None,
 ) -> tuple[str, list[str]]:
     """Compile ``request`` with its backend; write request, board, environment and estimate.
 
-    ``where`` is the environment of the tools, this machine by default; it is checked first,
-    with Vivado where the goal needs it.
+    ``environment`` is where the tools run, this machine by default; it is checked first, with
+    Vivado where the goal needs it.
 
     Raises:
         ConfigError: the request names an unknown backend.
         UnsupportedNetwork: layers that the backend cannot build, all of them named.
         StageFailed: the compiler failed; one sentence with the cause and the log's path.
     """
-    where = where or Local()
+    environment = environment or Local()
     backend = backend_named(request.backend)
     require_buildable(backend, Path(request.model))
-    place = where.describe()
-    vivado = require_goal(request.goal, board, where, folder.path)
+    place = environment.describe()
+    vivado = require_goal(request.goal, board, environment, folder.path)
     place.model_copy(update={"vivado": vivado}).write(folder.environment)
     request.write(folder.request)
     board.write(folder.board)
-    design = backend.compile(request, folder, where, note)
+    design = backend.compile(request, folder, environment, note)
     result = BuildResult.read(folder.result)
     report = estimate_report(design, backend, variant, result.tool_versions.get(backend.tool, "?"))
     written = report.write(folder.resources(backend.estimate))

@@ -32,8 +32,8 @@ def wrapper(graph: HardwareGraph, top: str, *, dma: bool) -> str:
     64-bit words with TLAST after every frame.
     """
     require_identifier(top, "The top module's name")
-    given, made = graph.input_stream, graph.output_stream
-    widths = (DMA_BITS, DMA_BITS) if dma else (given.width, made.width)
+    source, sink = graph.input_stream, graph.output_stream
+    widths = (DMA_BITS, DMA_BITS) if dma else (source.width, sink.width)
     text = "// Written by adaqat-hw; not to be edited.\n`default_nettype none\n"
     text += f"module {WRAPPER} (\n"
     text += _attribute("xilinx.com:signal:clock:1.0 ap_clk CLK", "ASSOCIATED_BUSIF s_axis:m_axis, "
@@ -48,9 +48,9 @@ def wrapper(graph: HardwareGraph, top: str, *, dma: bool) -> str:
         text += _port("m_axis", "TLAST", "output")
     text += _port("m_axis", "TREADY", "input ").rstrip(",\n") + "\n);\n"
     if dma:
-        text += _wires("source", given) + _wires("sink", made)
+        text += _wires("source", source) + _wires("sink", sink)
         text += _instance(
-            "adq_words_in", f"#(.WIDTH({given.width}), .DMA({DMA_BITS})) words_in",
+            "adq_words_in", f"#(.WIDTH({source.width}), .DMA({DMA_BITS})) words_in",
             _stream("in0_V", "s_axis_", str.lower) + _stream("out0_V", "source_", str),
         )  # fmt: skip
     inner = (
@@ -60,7 +60,7 @@ def wrapper(graph: HardwareGraph, top: str, *, dma: bool) -> str:
     )
     text += _instance(top, "core", inner)
     if dma:
-        parameters = f"#(.WIDTH({made.width}), .BEATS({made.beats}), .DMA({DMA_BITS}))"
+        parameters = f"#(.WIDTH({sink.width}), .BEATS({sink.beats}), .DMA({DMA_BITS}))"
         text += _instance(
             "adq_words_out", f"{parameters} words_out",
             _stream("in0_V", "sink_", str) + _stream("out0_V", "m_axis_", str.lower)
@@ -102,13 +102,13 @@ def _instance(module: str, name: str, ports: Iterable[str]) -> str:
 def design_facts(graph: HardwareGraph) -> dict[str, Any]:
     """Return what the driver must know of the design."""
 
-    def stream(item: Stream) -> dict[str, Any]:
+    def stream(port: Stream) -> dict[str, Any]:
         return {
-            "bits": item.dtype.bits,
-            "signed": item.dtype.signed,
-            "elements": item.elements,
-            "beats": item.beats,
-            "width": item.width,
+            "bits": port.dtype.bits,
+            "signed": port.dtype.signed,
+            "elements": port.elements,
+            "beats": port.beats,
+            "width": port.width,
         }
 
     return {
@@ -123,8 +123,8 @@ def design_facts(graph: HardwareGraph) -> dict[str, Any]:
 
 def write_package(graph: HardwareGraph, work: Path, target: Path) -> list[Path]:
     """Put bitstream, handoff, driver and design record into ``target``; return the files."""
-    package, made = DeployFolder(target), DeployFolder(work)
-    sources = (made.bit_file, made.handoff, folder() / DRIVER)
+    package, built = DeployFolder(target), DeployFolder(work)
+    sources = (built.bit_file, built.handoff, folder() / DRIVER)
     for source in sources:
         if not source.is_file() or source.stat().st_size == 0:
             raise StageFailed(

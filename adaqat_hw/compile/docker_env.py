@@ -79,10 +79,10 @@ class Docker:
         _copy_code(scratch / CODE)
         inside = f"{INSIDE}/{SCRATCH}"
         _copy_inputs(request, scratch).write(scratch / REQUEST)
-        script, asked = f"{inside}/{CODE}/{compiler.script}", f"{inside}/{REQUEST}"
+        script, request_path = f"{inside}/{CODE}/{compiler.script}", f"{inside}/{REQUEST}"
         argv = self._run(
             folder.path,
-            [compiler.image_python, script, asked, INSIDE],
+            [compiler.image_python, script, request_path, INSIDE],
             scratch_variables(compiler, inside),
         )
         return self._command(argv, folder.path)
@@ -113,7 +113,7 @@ class Docker:
             else:
                 raise ConfigError(
                     f"{name} is {licence!r}, which is neither a licence file nor port@server; "
-                    "mend it or unset it."
+                    "correct it or unset it."
                 )
         argv = self._run(
             folder,

@@ -91,13 +91,13 @@ class Local:
         (code / "flows").symlink_to(flows_dir())
         argv = [str(python), str(code / compiler.script), str(folder.request), str(folder.path)]
         variables = scratch_variables(compiler, str(folder.scratch))
-        return Command(argv, _given(*_PASSED_ON) | variables)
+        return Command(argv, _variables_set(*_PASSED_ON) | variables)
 
     def vivado(self, arguments: list[str], folder: Path, work: Path) -> Command:
         """Return Vivado: ADAQAT_VIVADO, then XILINX_VIVADO, then PATH."""
         return Command(
             [str(local_vivado()), *arguments],
-            _given(*_PASSED_ON, "HOME", "XILINX_VIVADO", *LICENCE_VARIABLES),
+            _variables_set(*_PASSED_ON, "HOME", "XILINX_VIVADO", *LICENCE_VARIABLES),
         )
 
 
@@ -138,5 +138,5 @@ def local_vivado() -> Path:
     return find_program("vivado", variable="ADAQAT_VIVADO", hint=hint)
 
 
-def _given(*names: str) -> dict[str, str]:
+def _variables_set(*names: str) -> dict[str, str]:
     return {name: os.environ[name] for name in names if name in os.environ}

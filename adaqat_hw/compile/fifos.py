@@ -26,7 +26,7 @@ def size_design(
         note: told about every step.
 
     Raises:
-        StageFailed: the accelerator stands still; the stuck streams are named.
+        StageFailed: the accelerator deadlocks; the stuck streams are named.
     """
     started = time.monotonic()
     graph = with_fifos(design.graph, 2 if depth is None else depth)
@@ -35,45 +35,45 @@ def size_design(
     note(f"building the simulator of {len(fifos)} FIFOs with Verilator")
     simulator = FifoSimulator.build(graph, stitched, design.folder.simulator)
     if depth is None:
-        found = size_fifos(graph, simulator.trial, note)
+        sizing = size_fifos(graph, simulator.trial, note)
     else:
-        found = check_depths(graph, simulator.trial, [depth] * len(fifos))
+        sizing = check_depths(graph, simulator.trial, [depth] * len(fifos))
     record = FifoSizing(
         method="sized" if depth is None else "fixed",
         fifos=tuple(
             FifoDepth(
                 name=fifo.name,
                 stream=fifo.inputs[0].name,
-                depth=found.depths[fifo.name],
+                depth=sizing.depths[fifo.name],
                 width=fifo.inputs[0].elements * fifo.inputs[0].dtype.bits,
             )
             for fifo in fifos
         ),
-        initiation_interval=found.interval,
-        initiation_interval_deep=found.interval_deep,
-        slowest_node=found.slowest_node,
-        slowest_cycles=found.slowest_cycles,
-        frames=found.frames,
-        trials=found.trials,
-        complete=found.proven,
+        initiation_interval=sizing.interval,
+        initiation_interval_deep=sizing.interval_deep,
+        slowest_node=sizing.slowest_node,
+        slowest_cycles=sizing.slowest_cycles,
+        frames=sizing.frames,
+        trials=sizing.trials,
+        complete=sizing.proven,
         seconds=round(time.monotonic() - started, 1),
         graph_digest=design.graph.digest(),
         sources_digest=simulator.digest,
         tool_versions=package_versions("verilator"),
     )
     record.write(design.folder.fifos)
-    return _summary(record, found), design.folder.relative(design.folder.fifos)
+    return _summary(record, sizing), design.folder.relative(design.folder.fifos)
 
 
-def _summary(record: FifoSizing, found: Sizing) -> str:
+def _summary(record: FifoSizing, sizing: Sizing) -> str:
     ratio = record.initiation_interval_over_slowest_layer
     text = (
         f"{len(record.fifos)} FIFOs, {record.depth_total} beats, {record.memory_bits} bits; "
         f"{record.initiation_interval:.0f} cycles per frame, {ratio:.3f} times the slowest node "
         f"{record.slowest_node}; {record.trials} simulations"
     )
-    if found.interval_deep > record.slowest_cycles * (1 + TOLERANCE):
-        text += f" (no FIFO depth is faster than {found.interval_deep:.0f} cycles)"
-    if not found.proven:
+    if sizing.interval_deep > record.slowest_cycles * (1 + TOLERANCE):
+        text += f" (no FIFO depth is faster than {sizing.interval_deep:.0f} cycles)"
+    if not sizing.proven:
         text += " (the search stopped at its limit; smaller ones may do)"
     return text

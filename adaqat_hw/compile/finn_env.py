@@ -71,11 +71,11 @@ def status(folder: Path) -> EnvStatus:
     if installed is None:
         remedy = f"The interpreter {str(python)!r} does not run; delete the folder and {_MAKE}."
         return EnvStatus(False, {}, tuple(pins()), remedy)
-    wanted = {_plain(name): (name, version) for name, version in pins().items()}
-    versions = {wanted[key][0]: v for key, v in installed.items() if key in wanted}
+    pinned = {_plain(name): (name, version) for name, version in pins().items()}
+    versions = {pinned[key][0]: v for key, v in installed.items() if key in pinned}
     missing = tuple(
         f"{name}=={version}"
-        for key, (name, version) in wanted.items()
+        for key, (name, version) in pinned.items()
         if installed.get(key, "").split("+")[0] != version
     )
     if missing:
@@ -129,13 +129,13 @@ def create(folder: Path, progress: Callable[[str], None]) -> EnvStatus:
     return result
 
 
-def _run(argv: list[str], log: Path, what: str) -> None:
+def _run(argv: list[str], log: Path, step: str) -> None:
     with log.open("a", encoding="utf-8") as handle:
-        handle.write(f"=== {what}\n")
+        handle.write(f"=== {step}\n")
     ended = run_program(argv, environment=_without_pythonpath(), log=log, append=True)
     if ended.status != 0:
-        reason = MEMORY_ADVICE if ended.killed else _last_meaningful(log) or ended.words
-        raise StageFailed("env create", f"{what}: {reason}", log)
+        reason = MEMORY_ADVICE if ended.killed else _last_meaningful(log) or ended.status_text
+        raise StageFailed("env create", f"{step}: {reason}", log)
 
 
 def _without_pythonpath() -> dict[str, str]:
@@ -153,8 +153,8 @@ def _last_meaningful(log: Path) -> str | None:
 
 def _installed(python: Path) -> dict[str, str] | None:
     try:
-        ask = [str(python), "-I", "-c", _ASK_VERSIONS]
-        rows = json.loads(run_program(ask, separate=True, limit_s=_ASK_S).stdout)
+        argv = [str(python), "-I", "-c", _ASK_VERSIONS]
+        rows = json.loads(run_program(argv, separate=True, limit_s=_ASK_S).stdout)
     except (ToolNotFound, json.JSONDecodeError):
         return None
     return {_plain(str(name)): str(version) for name, version in rows.items()}

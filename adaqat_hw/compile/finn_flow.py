@@ -39,7 +39,7 @@ def run_flow(
     progress: Callable[[dict[str, Any]], None],
     *,
     limit_s: float = 6 * 3600,
-    where: Environment | None = None,
+    environment: Environment | None = None,
 ) -> tuple[BuildResult, HardwareGraph | None]:
     """Build ``request`` in ``folder`` with FINN.
 
@@ -49,7 +49,7 @@ def run_flow(
         progress: gets one dictionary per finished step (``step``, ``index``, ``total``,
             ``seconds``) or remark (``step``, ``note``).
         limit_s: seconds after which the process is stopped.
-        where: the environment that FINN runs in; this machine's by default.
+        environment: where FINN runs; this machine by default.
 
     Returns:
         The result, and the hardware graph where the flow wrote one.
@@ -64,7 +64,7 @@ def run_flow(
     files = BuildFolder(folder)
     end_leftover(folder)
     _remove_leftovers(files)
-    command = (where or Local()).compiler(FINN, request, files)
+    command = (environment or Local()).compiler(FINN, request, files)
     log = files.flow_log
 
     def listen(line: str) -> None:
@@ -123,12 +123,12 @@ def _event(line: str) -> dict[str, Any] | None:
 
 def _read_result(files: BuildFolder, ended: Ended) -> BuildResult:
     log = files.flow_log
-    how = ended.words
+    how = ended.status_text
     try:
         result = BuildResult.read(files.result)
     except ConfigError:
-        told = _last_fault(log)
-        tail = f"; its last words: {told}" if told else ""
+        fault = _last_fault(log)
+        tail = f"; its last words: {fault}" if fault else ""
         if ended.killed:
             tail = f": {MEMORY_ADVICE}{tail}"
         raise StageFailed(

@@ -42,7 +42,7 @@ class FinnStreams:
     ) -> Design:
         """Run the FINN flow; see :meth:`adaqat_hw.compile.backend.Backend.compile`."""
         result, graph = run_flow(
-            request, folder.path, lambda event: progress(_text(event)), where=environment
+            request, folder.path, lambda event: progress(_text(event)), environment=environment
         )
         if graph is None:
             log = folder.path / result.log

@@ -91,9 +91,9 @@ def implementations(graph: HardwareGraph, request: BuildRequest) -> dict[str, tu
             continue
         if node.impl is None:
             raise ConfigError(f"{node.op} {node.name!r} has no implementation; build it again.")
-        asked = request.implementation(node.layer or "")
+        requested = request.implementation(node.layer or "")
         # A request chooses by layer: a node that has none, or shares it, stays as it is.
-        if asked != "auto" or node.layer is None or layers.count(node.layer) > 1:
+        if requested != "auto" or node.layer is None or layers.count(node.layer) > 1:
             allowed[node.name] = (node.impl,)
         else:
             allowed[node.name] = tuple(
@@ -113,10 +113,10 @@ def names_after(graph: HardwareGraph, impls: Mapping[str, MvauImpl | None]) -> d
     Raises:
         ConfigError: the present names do not follow that rule.
     """
-    now = _counted_names(graph, {node.name: node.impl for node in graph.nodes})
-    if wrong := [name for name, counted in now.items() if name != counted]:
+    expected = _counted_names(graph, {node.name: node.impl for node in graph.nodes})
+    if wrong := [name for name, counted in expected.items() if name != counted]:
         raise ConfigError(
-            f"Node {wrong[0]!r} should be named {now[wrong[0]]!r}, so the names after folding "
+            f"Node {wrong[0]!r} should be named {expected[wrong[0]]!r}, so the names after folding "
             "cannot be told; give the folding by hand."
         )
     return _counted_names(graph, impls)

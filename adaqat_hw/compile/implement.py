@@ -76,15 +76,15 @@ def implement_design(
     _remove_old(folder)
     version = require_vivado(environment, folder.path)
     work = work_folder(folder.path)
-    given = _given(design, graph, board, work)
+    sources = _gather_sources(design, graph, board, work)
     if goal == "ooc_synth":
-        run_script(environment, folder.path, "ooc", ooc_script(given, THREADS), note)
+        run_script(environment, folder.path, "ooc", ooc_script(sources, THREADS), note)
         return _finish(folder, graph, board, goal, variant, version, (SYNTH, IMPL), [])
-    made = deploy.wrapper(graph, design.top, dma=goal == "bitfile")
-    (work / f"{deploy.WRAPPER}.v").write_text(made, encoding="utf-8")
+    wrapper = deploy.wrapper(graph, design.top, dma=goal == "bitfile")
+    (work / f"{deploy.WRAPPER}.v").write_text(wrapper, encoding="utf-8")
     if goal == "bitfile":
-        given = _with_adapters(given, work)
-    run_script(environment, folder.path, "package", ip_script(given, deploy.WRAPPER), note)
+        sources = _with_adapters(sources, work)
+    run_script(environment, folder.path, "package", ip_script(sources, deploy.WRAPPER), note)
     if goal == "ip":
         files = _packaged(work / folder.ip.name, folder.ip)
         return _finish(folder, graph, board, goal, variant, version, (), files)
@@ -105,8 +105,10 @@ def _remove_old(folder: BuildFolder) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _given(design: StitchedDesign, graph: HardwareGraph, board: Board, work: Path) -> VivadoSources:
-    """Copy sources and memories into one folder, where Vivado finds the one from the other."""
+def _gather_sources(
+    design: StitchedDesign, graph: HardwareGraph, board: Board, work: Path
+) -> VivadoSources:
+    """Copy sources and memory files into one folder; sources name their memories by file name."""
     target = work / _SOURCES
     target.mkdir()
     names: dict[str, Path] = {}
@@ -125,17 +127,17 @@ def _given(design: StitchedDesign, graph: HardwareGraph, board: Board, work: Pat
     )
 
 
-def _with_adapters(given: VivadoSources, work: Path) -> VivadoSources:
+def _with_adapters(sources: VivadoSources, work: Path) -> VivadoSources:
     for name in deploy.ADAPTERS:
         shutil.copyfile(deploy.folder() / name, work / _SOURCES / name)
     extra = tuple(f"{_SOURCES}/{name}" for name in deploy.ADAPTERS)
-    return dataclasses.replace(given, sources=given.sources + extra)
+    return dataclasses.replace(sources, sources=sources.sources + extra)
 
 
-def _packaged(made: Path, target: Path) -> list[Path]:
-    if not (made / "component.xml").is_file():
-        raise StageFailed("vivado", f"no component.xml in {str(made)!r} after packaging")
-    deploy.put_folder(target, lambda part: shutil.copytree(made, part, dirs_exist_ok=True))
+def _packaged(packaged: Path, target: Path) -> list[Path]:
+    if not (packaged / "component.xml").is_file():
+        raise StageFailed("vivado", f"no component.xml in {str(packaged)!r} after packaging")
+    deploy.put_folder(target, lambda part: shutil.copytree(packaged, part, dirs_exist_ok=True))
     return sorted(path for path in target.rglob("*") if path.is_file())
 
 
@@ -153,15 +155,15 @@ def _finish(
     timing: Timing | None = None
     power: Power | None = None
     reports: list[str] = []
-    made: list[ResourceReport] = []
+    resources: list[ResourceReport] = []
     for prefix in prefixes:
         paths = {kind: folder.vivado_work / name for kind, name in report_names(prefix).items()}
         timing = _read(read_timing, paths["timing"])
         power = _read(read_power, paths["power"])
-        made.append(resource_report(folder, graph, board, variant, prefix, paths, timing))
+        resources.append(resource_report(folder, graph, board, variant, prefix, paths, timing))
         reports += sorted(folder.relative(*paths.values()))
     # All reports are understood before the first record is written.
-    records = [report.write(folder.resources(report.source)) for report in made]
+    records = [report.write(folder.resources(report.source)) for report in resources]
     result = VivadoResult(
         goal=goal, part=board.part, clock_ns=graph.clock_ns, vivado=version, timing=timing,
         power=power, reports=tuple(reports),
@@ -171,8 +173,8 @@ def _finish(
     listed = files() if callable(files) else files
     names_made = tuple(folder.relative(*listed))
     result.model_copy(update={"files": names_made}).write(folder.vivado)
-    total = made[-1].total if made else Resources()
-    text = f"Vivado {version}: {_words(goal, total, timing, power)}"
+    total = resources[-1].total if resources else Resources()
+    text = f"Vivado {version}: {_summary(goal, total, timing, power)}"
     return text, [*folder.relative(folder.vivado, *records), *reports, *names_made]
 
 
@@ -187,16 +189,16 @@ def _read(reader: Callable[..., R], path: Path, *terms: UtilizationRows) -> R:
         ) from exc
 
 
-def _words(goal: Goal, total: Resources, timing: Timing | None, power: Power | None) -> str:
+def _summary(goal: Goal, total: Resources, timing: Timing | None, power: Power | None) -> str:
     if goal == "ip":
         return f"IP packaged in {BuildFolder.ip.name}/"
-    told = f"{total.lut} LUT, {total.ff} FF, {total.dsp} DSP, {total.bram_18k} BRAM 18k"
+    text = f"{total.lut} LUT, {total.ff} FF, {total.dsp} DSP, {total.bram_18k} BRAM 18k"
     if timing is not None and timing.wns_ns is not None:
-        told += f", slack {timing.wns_ns:+.3f} ns"
+        text += f", slack {timing.wns_ns:+.3f} ns"
     if power is not None:
-        told += f", {power.total_w:.2f} W estimated"
+        text += f", {power.total_w:.2f} W estimated"
     return (
-        f"{told}; bitstream and driver in {BuildFolder.deploy.name}/" if goal == "bitfile" else told
+        f"{text}; bitstream and driver in {BuildFolder.deploy.name}/" if goal == "bitfile" else text
     )
 
 
@@ -273,9 +275,9 @@ def resource_report(
 
 def _children(top: Instance, labels: set[str]) -> dict[str, Resources]:
     """Return the resources of the design's own instances, wherever in the tree they stand."""
-    here = {c.name: c.resources for c in top.children if c.name in labels}
+    instances = {c.name: c.resources for c in top.children if c.name in labels}
     below = [_children(child, labels) for child in top.children if child.name not in labels]
-    return max([here, *below], key=len)
+    return max([instances, *below], key=len)
 
 
 def _same_part(device: str, part: str) -> bool:

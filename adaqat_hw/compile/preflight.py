@@ -161,7 +161,7 @@ def _check_quant(graph: QonnxGraph, node: Node) -> list[str]:
     if len(node.inputs) != 4:
         return [f"a quantizer has 4 inputs and this one {len(node.inputs)}"]
     of_weights = node.inputs[0] in graph.constant
-    what = "weights" if of_weights else "activations"
+    tensors = "weights" if of_weights else "activations"
     reasons = []
     quant = graph.quantizer(node)
     scale, zero, bits = quant.scale, quant.zero_point, quant.bits
@@ -178,9 +178,9 @@ def _check_quant(graph: QonnxGraph, node: Node) -> list[str]:
     if not math.isfinite(width) or width != int(width) or width < 1:
         return [*reasons, f"its width is {width:g} bits; it must be a whole number of bits"]
     if width > limit:
-        reasons.append(f"its {what} have {width:g} bits; at most {limit} are possible")
+        reasons.append(f"its {tensors} have {width:g} bits; at most {limit} are possible")
     if width == 1 and quant.signed:
-        reasons.append(f"its {what} have 1 bit with a sign; use 2 bits or more")
+        reasons.append(f"its {tensors} have 1 bit with a sign; use 2 bits or more")
     if not of_weights and quant.rounding != "ROUND":
         reasons.append(f"it rounds by {quant.rounding!r}; only 'ROUND' is possible")
     return reasons

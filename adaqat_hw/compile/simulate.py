@@ -63,7 +63,7 @@ def simulate_design(
             if len(frames_here) == 0:
                 continue
             note(f"{len(frames_here)} {kind} frames, {pattern or 'no stalls'}")
-            done, got = _pass(
+            simulation, results = _pass(
                 simulator,
                 graph,
                 golden["inputs"][frames_here],
@@ -72,9 +72,9 @@ def simulate_design(
                 pattern,
                 kind,
             )
-            passes.append(done)
+            passes.append(simulation)
             if kind == "real" and stall is None:
-                outputs = got
+                outputs = results
     result = SimulationResult(
         reference="adaqat_hw.rtl.IntegerModel, equal to the golden frames",
         passes=tuple(passes),
@@ -148,9 +148,9 @@ def _pass(
         stall=stall,
         drain=slowest,
     )
-    got = unpack_words(run.words, sink.elements, sink.dtype).reshape(expected.shape)
-    differs = np.any(got.reshape(n, -1) != expected.reshape(n, -1), axis=1)
-    done = SimulationPass(
+    results = unpack_words(run.words, sink.elements, sink.dtype).reshape(expected.shape)
+    differs = np.any(results.reshape(n, -1) != expected.reshape(n, -1), axis=1)
+    simulation = SimulationPass(
         stalls=stall is not None,
         pattern=pattern or None,
         seed=None if stall is None else stall.seed,
@@ -161,7 +161,7 @@ def _pass(
         latency_cycles=None if stall else run.latency_to(sink.beats),
         cycles_per_frame=None if stall else run.interval(sink.beats),
     )
-    return done, got
+    return simulation, results
 
 
 def _accuracy(

@@ -54,13 +54,13 @@ def synthesize_design(
     stitched = design.stitch(graph)
     family = families.load(board.family)
     parts = _part_jobs(graph, stitched, family)
-    one = _whole_job(graph, stitched, family)
+    whole_job = _whole_job(graph, stitched, family)
     beside = whole is True or (whole is None and len(graph.nodes) <= FEW_NODES)
     # The whole design takes longest, so it goes first.
-    results = _run([one, *parts] if beside else parts, note)
+    results = _run([whole_job, *parts] if beside else parts, note)
     lut = add_resources(results[job.name].resources for job in parts).lut
     if whole is None and not beside and lut is not None and lut <= FEW_LUTS:
-        results |= _run([one], note)
+        results |= _run([whole_job], note)
     _write_cells(folder.cells, results)
     report = _report(stitched, results, variant, board.part, folder.cells)
     written = report.write(folder.resources(report.source))
@@ -134,7 +134,7 @@ def _report(
         LayerResources(layer=layer, nodes=unit.nodes, resources=results[layer].resources)
         for layer, unit in design.layers.items()
     )
-    whole = results.get(WHOLE)
+    whole_design = results.get(WHOLE)
     parts = add_resources(result.resources for name, result in results.items() if name != WHOLE)
     return ResourceReport(
         plan=variant,
@@ -142,8 +142,8 @@ def _report(
         part=part,
         tool="yosys",
         tool_version=next(iter(results.values())).yosys_version,
-        total=parts if whole is None else whole.resources,
-        total_is_sum=whole is None,
+        total=parts if whole_design is None else whole_design.resources,
+        total_is_sum=whole_design is None,
         layer_sum=add_resources(row.resources for row in rows),
         layers=rows,
         unmatched=design.without_layer,

@@ -62,14 +62,14 @@ def build_tasks(
     bitstream = wants_bitstream(board, config)
     if bitstream:
         check_board(board, request.clock_ns)
-    where = Docker() if config.env == "docker" else Local()
+    env = Docker() if config.env == "docker" else Local()
     family = families.load(board.family)
     compiled = {"request": request.digest(), "backend": backend_named(request.backend).digest()}
     yield BuildTask(
         "compile",
         folder,
         compiled,
-        lambda note: compile_design(request, board, request.variant, folder, note, where),
+        lambda note: compile_design(request, board, request.variant, folder, note, env),
     )
     if config.goal == "estimate":
         return
@@ -113,5 +113,5 @@ def build_tasks(
             "vivado",
             folder,
             {**rtl, "family": family.digest(), "deploy": deploy, "part": board.part},
-            lambda note: implement_design(design, board, config.goal, request.variant, where, note),
+            lambda note: implement_design(design, board, config.goal, request.variant, env, note),
         )

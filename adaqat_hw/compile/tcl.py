@@ -38,9 +38,9 @@ def word(text: object) -> str:
 
 def command(*words: object) -> str:
     """Return one line: a command and its arguments, each one word."""
-    return " ".join(word(item) for item in words) + "\n"
+    return " ".join(word(argument) for argument in words) + "\n"
 
 
 def listing(*items: object) -> Raw:
     """Return a Tcl list of ``items`` as an argument of :func:`command`."""
-    return Raw("[list " + " ".join(word(item) for item in items) + "]")
+    return Raw("[list " + " ".join(word(element) for element in items) + "]")

@@ -46,10 +46,10 @@ def require_vivado(environment: Environment, folder: Path) -> str:
     (work / CONSOLE).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     version = version_in("\n".join(lines))
     if ended.expired or ended.status != 0 or version is None:
-        told, _ = cause(work, ended.words, killed=ended.killed)
+        reason, _ = cause(work, ended.status_text, killed=ended.killed)
         last = (work / STDERR).read_text(encoding="utf-8", errors="replace").split("\n")[0].strip()
         raise ToolNotFound(
-            f"Vivado does not tell its version: {told}{f' ({last[:200]})' if last else ''}; "
+            f"Vivado does not tell its version: {reason}{f' ({last[:200]})' if last else ''}; "
             f"check the installation ({command.argv[0]!r})."
         )
     if version not in VERSIONS:
@@ -102,5 +102,5 @@ def run_script(
         raise StageFailed("vivado", f"it did not end within {limit_s:g} seconds", work / CONSOLE)
     finished = f"{STEP} done" in (work / CONSOLE).read_text(encoding="utf-8").splitlines()
     if ended.status != 0 or not finished:
-        reason, log = cause(work, ended.words, killed=ended.killed)
+        reason, log = cause(work, ended.status_text, killed=ended.killed)
         raise StageFailed("vivado", reason, log)

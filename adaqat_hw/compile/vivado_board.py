@@ -107,12 +107,12 @@ def _cell(name: str, vlnv: str) -> str:
     if vlnv.count(":") == 3:
         return command("create_bd_cell", "-type", "ip", "-vlnv", vlnv, name)
     # The newest version that this Vivado has.
-    found = Raw(f"[lindex [lsort -dictionary [get_ipdefs {vlnv}:*]] end]")
-    return command("create_bd_cell", "-type", "ip", "-vlnv", found, name)
+    newest = Raw(f"[lindex [lsort -dictionary [get_ipdefs {vlnv}:*]] end]")
+    return command("create_bd_cell", "-type", "ip", "-vlnv", newest, name)
 
 
 def _configure(cell: str, values: Mapping[str, object]) -> str:
-    pairs = [item for name, value in values.items() for item in (f"CONFIG.{name}", value)]
+    pairs = [word for name, value in values.items() for word in (f"CONFIG.{name}", value)]
     return command("set_property", "-dict", listing(*pairs), Raw(f"[get_bd_cells {cell}]"))
 
 

@@ -33,8 +33,8 @@ _ENGINE = re.compile(r"^(?:docker|podman): (.+)$", re.MULTILINE | re.IGNORECASE)
 
 def logs_of(work: Path) -> list[Path]:
     """Return the logs below ``work``, deepest first, then the newest."""
-    found = [p for p in work.rglob("*.log") if p.is_file() and not p.name.startswith("hs_err")]
-    return sorted(found, key=lambda p: (-len(p.parts), -p.stat().st_mtime, p.name))
+    logs = [p for p in work.rglob("*.log") if p.is_file() and not p.name.startswith("hs_err")]
+    return sorted(logs, key=lambda p: (-len(p.parts), -p.stat().st_mtime, p.name))
 
 
 def cause(work: Path, status_words: str, *, killed: bool) -> tuple[str, Path | None]:
@@ -42,15 +42,15 @@ def cause(work: Path, status_words: str, *, killed: bool) -> tuple[str, Path | N
     logs = logs_of(work)
     texts = {path: path.read_text(encoding="utf-8", errors="replace") for path in logs}
     for path, text in texts.items():
-        told = _first(_ERROR.findall(text), text)
-        if told is not None:
-            return told, path
+        reason = _first(_ERROR.findall(text), text)
+        if reason is not None:
+            return reason, path
     for path, text in texts.items():
         if (match := _LOADER.search(text)) is not None:
             return f"the library {match[1]!r} that Vivado needs is missing", path
         if (match := _ENGINE.search(text)) is not None:
-            told = " ".join(match[1].split())[:300].rstrip(".")
-            return f"the container was not started ({told})", path
+            reason = " ".join(match[1].split())[:300].rstrip(".")
+            return f"the container was not started ({reason})", path
     at = _last_step(texts.values())
     where = f" in {at}" if at else ""
     log = logs[0] if logs else None
@@ -81,14 +81,14 @@ def _first(errors: Iterable[tuple[str, str]], text: str) -> str | None:
 def _licence_advice() -> str:
     """Say what to do about a licence: with what was given for it, where something was."""
     for name in LICENCE_VARIABLES:
-        given = os.environ.get(name)
-        if given and "@" in given:
+        licence = os.environ.get(name)
+        if licence and "@" in licence:
             return (
-                f"{name} is {given!r}: check that this server is reached from here, grants the "
+                f"{name} is {licence!r}: check that this server is reached from here, grants the "
                 "feature and has a free seat"
             )
-        if given:
-            return f"{name} is {given!r}: check that this file grants it, to this host and today"
+        if licence:
+            return f"{name} is {licence!r}: check that this file grants it, to this host and today"
     free = [name for name in boards.names() if boards.load(name).vivado_licence_free]
     return (
         "set XILINXD_LICENSE_FILE to a licence file or port@server, or choose a board whose part "

@@ -176,7 +176,7 @@ def _instance(
             raise report.fault(rows[at][1].line, "an indent that skips a level")
         child, at = _instance(report, columns, rows, at)
         children.append(child)
-    made = Resources(
+    resources = Resources(
         lut=values["lut"],
         ff=values["ff"],
         dsp=values["dsp"],
@@ -184,7 +184,7 @@ def _instance(
         uram=values.get("uram"),
     )
     name, module = row.cells[0].strip(), row.cells[1].strip()
-    return Instance(name, module, row.line, made, tuple(children)), at
+    return Instance(name, module, row.line, resources, tuple(children)), at
 
 
 def read_timing(path: Path) -> Timing:

@@ -62,14 +62,14 @@ class Report:
 
     def in_section(self, *titles: str) -> Table:
         """Return the only table of the section that has one of these titles."""
-        found = [table for table in self.tables if table.section in titles]
-        if len(found) != 1:
+        tables = [table for table in self.tables if table.section in titles]
+        if len(tables) != 1:
             names = " or ".join(repr(title) for title in titles)
             raise self.fault(
-                found[1].line if found else len(self.lines),
-                f"{len(found)} tables in section {names}, where there must be one",
+                tables[1].line if tables else len(self.lines),
+                f"{len(tables)} tables in section {names}, where there must be one",
             )
-        return found[0]
+        return tables[0]
 
 
 def read_report(path: Path, kind: str) -> Report:

@@ -40,8 +40,8 @@ def bitops_per_cycle(pe: int, simd: int, weight_bits: int, act_bits: int) -> int
     Raises:
         ConfigError: one of the four is below 1.
     """
-    given = {"PE": pe, "SIMD": simd, "weight_bits": weight_bits, "act_bits": act_bits}
-    for name, value in given.items():
+    factors = {"PE": pe, "SIMD": simd, "weight_bits": weight_bits, "act_bits": act_bits}
+    for name, value in factors.items():
         if value < 1:
             raise ConfigError(f"{name} is {value!r}; it must be 1 or more.")
     return pe * simd * weight_bits * act_bits

@@ -56,10 +56,10 @@ def cheapest(
     Raises:
         ConfigError: the solver did not end in its time.
     """
-    kept = _prune(problem, interval)
-    if kept is None:
+    candidates = _prune(problem, interval)
+    if candidates is None:
         return None
-    columns = _Columns(problem, kept)
+    columns = _Columns(problem, candidates)
     cost = columns.costs  # (variables, 4)
     slack = len(COUNTED) if soft else 0
     objective = np.concatenate([np.zeros(len(cost)) if soft else cost @ weights, np.zeros(slack)])
@@ -108,11 +108,11 @@ def fastest(problem: FoldProblem, weights: Counts, capacity: Counts) -> Folding 
     low, high = 0, len(intervals) - 1
     while low <= high:
         middle = (low + high) // 2
-        found = cheapest(problem, intervals[middle], weights, capacity)
-        if found is None:
+        choice = cheapest(problem, intervals[middle], weights, capacity)
+        if choice is None:
             low = middle + 1
         else:
-            best, high = found, middle - 1
+            best, high = choice, middle - 1
     return best
 
 
@@ -149,14 +149,14 @@ class _Columns:
     The pairs of a stream sum up to what its source and its target chose.
     """
 
-    def __init__(self, problem: FoldProblem, kept: list[list[int]]) -> None:
-        self._kept = kept
-        self._first = np.concatenate([[0], np.cumsum([len(rows) for rows in kept])])
+    def __init__(self, problem: FoldProblem, candidates: list[list[int]]) -> None:
+        self._kept = candidates
+        self._first = np.concatenate([[0], np.cumsum([len(rows) for rows in candidates])])
         self.choices = int(self._first[-1])
-        costs = [n.costs[rows] for n, rows in zip(problem.nodes, kept, strict=True)]
+        costs = [n.costs[rows] for n, rows in zip(problem.nodes, candidates, strict=True)]
         entries: list[tuple[int, int, float]] = []
         right: list[float] = []
-        for node, rows in enumerate(kept):
+        for node, rows in enumerate(candidates):
             entries += [(node, int(self._first[node]) + k, 1.0) for k in range(len(rows))]
             right.append(1.0)
         column = self.choices
@@ -208,19 +208,19 @@ def _prune(problem: FoldProblem, interval: int | None) -> list[list[int]] | None
     None where a node has no candidate that meets it. One is clearly worse when another costs no
     more of anything even after the most that its other widths can add to the node's streams.
     """
-    kept = [
+    candidates = [
         [k for k, c in enumerate(node.candidates) if interval is None or c.cycles <= interval]
         for node in problem.nodes
     ]
-    if not all(kept):
+    if not all(candidates):
         return None
-    for n in range(len(kept)):
-        kept[n] = _undominated(problem, n, kept)
-    return kept
+    for n in range(len(candidates)):
+        candidates[n] = _undominated(problem, n, candidates)
+    return candidates
 
 
-def _undominated(problem: FoldProblem, n: int, kept: list[list[int]]) -> list[int]:
-    node, rows = problem.nodes[n], kept[n]
+def _undominated(problem: FoldProblem, n: int, candidates: list[list[int]]) -> list[int]:
+    node, rows = problem.nodes[n], candidates[n]
     if len(rows) < 2:
         return rows
     # worst[i, j]: the most that taking i instead of j adds, per resource.
@@ -234,7 +234,7 @@ def _undominated(problem: FoldProblem, n: int, kept: list[list[int]]) -> list[in
                 continue
             own = [widths.index(getattr(node.candidates[k], attribute)) for k in rows]
             table = stream.costs if end == stream.source else stream.costs.swapaxes(0, 1)
-            seen = _widths_of(problem, stream, other, kept)
+            seen = _widths_of(problem, stream, other, candidates)
             worst = worst + _added(table[own][:, seen])
     dominates: NDArray[np.bool_] = np.all(worst <= 1e-9, axis=2)
     left = list(range(len(rows)))
@@ -245,7 +245,7 @@ def _undominated(problem: FoldProblem, n: int, kept: list[list[int]]) -> list[in
 
 
 def _widths_of(
-    problem: FoldProblem, stream: StreamOptions, other: int | None, kept: list[list[int]]
+    problem: FoldProblem, stream: StreamOptions, other: int | None, candidates: list[list[int]]
 ) -> list[int]:
     if other is None:
         return [0]
@@ -253,7 +253,7 @@ def _widths_of(
     widths = stream.into if at_target else stream.out
     attribute = "in_elements" if at_target else "out_elements"
     options = problem.nodes[other].candidates
-    return sorted({widths.index(getattr(options[k], attribute)) for k in kept[other]})
+    return sorted({widths.index(getattr(options[k], attribute)) for k in candidates[other]})
 
 
 def _added(table: Counts) -> Counts:
@@ -262,13 +262,13 @@ def _added(table: Counts) -> Counts:
         difference = table[:, None] - table[None, :]
     # Two illegal pairs are alike; a legal one is never replaced by an illegal one (inf stays).
     difference[np.isnan(difference)] = 0.0
-    found: Counts = difference.max(axis=2)
-    return found
+    most: Counts = difference.max(axis=2)
+    return most
 
 
 def smallest(problem: FoldProblem, resource: str) -> Folding:
     """Return the folding that takes the least of one resource, whatever its speed."""
     weights = np.array([1.0 if name == resource else 1e-6 for name in COUNTED])
-    found = cheapest(problem, None, weights, np.full(len(COUNTED), np.inf))
-    assert found is not None
-    return found
+    choice = cheapest(problem, None, weights, np.full(len(COUNTED), np.inf))
+    assert choice is not None
+    return choice

@@ -94,7 +94,7 @@ def candidates(node: HardwareNode, impls: Sequence[MvauImpl] = ()) -> tuple[Cand
                 "from a graph with 1 everywhere: build it without target and folding."
             )
     axes = [[(fold.name, d) for d in divisors(node.fold_total(fold))] for fold in folds]
-    found = []
+    options = []
     for combination in product(*axes):
         chosen = dict(combination)
         into, out = (
@@ -103,8 +103,8 @@ def candidates(node: HardwareNode, impls: Sequence[MvauImpl] = ()) -> tuple[Cand
         )
         work = cycles(node, math.prod(chosen.values()))
         for impl in impls or (None,):
-            found.append(Candidate(chosen, impl, work, into, out))
-    return tuple(sorted(found, key=lambda c: (-c.cycles, sorted(c.folds.items()), c.impl or "")))
+            options.append(Candidate(chosen, impl, work, into, out))
+    return tuple(sorted(options, key=lambda c: (-c.cycles, sorted(c.folds.items()), c.impl or "")))
 
 
 def cycles(node: HardwareNode, parallelism: int) -> int:
@@ -118,7 +118,7 @@ def edges(graph: HardwareGraph) -> tuple[Edge, ...]:
     makers = {s.name: node for node in graph.nodes for s in node.outputs}
     readers = {s.name: node for node in graph.nodes for s in node.inputs}
     streams = {s.name: s for node in graph.nodes for s in (*node.inputs, *node.outputs)}
-    found = []
+    options = []
     for name, stream in streams.items():
         source, target = makers.get(name), readers.get(name)
         equal = (
@@ -127,7 +127,7 @@ def edges(graph: HardwareGraph) -> tuple[Edge, ...]:
             and source.makes_depthwise
             and target.operator.window == "takes"
         )
-        found.append(
+        options.append(
             Edge(
                 stream=name,
                 bits=stream.dtype.bits,
@@ -136,4 +136,4 @@ def edges(graph: HardwareGraph) -> tuple[Edge, ...]:
                 equal=equal,
             )
         )
-    return tuple(found)
+    return tuple(options)

@@ -170,10 +170,10 @@ def _solve(x: _Array, true: _Array) -> _Array:
     weight = relative
     for _ in range(_REWEIGHTINGS):
         scale = np.maximum(np.abs(x * weight[:, None]).max(axis=0), 1e-12)
-        found: _Array = optimize.nnls(x * weight[:, None] / scale, true * weight)[0] / scale
-        error = np.abs(x @ found - true) * relative
+        coefficients: _Array = optimize.nnls(x * weight[:, None] / scale, true * weight)[0] / scale
+        error = np.abs(x @ coefficients - true) * relative
         weight = relative * np.sqrt(_HUBER / np.maximum(error, _HUBER))
-    return found
+    return coefficients
 
 
 def _summary(

@@ -193,8 +193,8 @@ def _solver(method: Method) -> _Solver:
         centre, mean = x.mean(axis=0), float(y.mean())
         scale = np.abs(x - centre).max(axis=0)
         a, b = (x - centre) / scale, y - mean
-        found = optimize.nnls(a, b)[0] if method == "nnls" else np.linalg.lstsq(a, b)[0]
-        slopes = found / scale
+        solution = optimize.nnls(a, b)[0] if method == "nnls" else np.linalg.lstsq(a, b)[0]
+        slopes = solution / scale
         return np.concatenate([[mean - centre @ slopes], slopes])
 
     return solve

@@ -31,9 +31,9 @@ def check_layers(spec: NetworkSpec, plan: BitWidthPlan) -> None:
     for layer in spec.layers:
         row = plan.layer(layer.name)
         if (row.weight_bits is None) != (layer.kind == "matmul"):
-            what = "two activations and no weights" if layer.kind == "matmul" else "weights"
+            operands = "two activations and no weights" if layer.kind == "matmul" else "weights"
             raise ConfigError(
                 f"The plan for {plan.network!r} has weight_bits {row.weight_bits!r} and "
                 f"second_act_bits {row.second_act_bits!r} for layer {layer.name!r}, which "
-                f"multiplies {what}; give the widths of its two operands."
+                f"multiplies {operands}; give the widths of its two operands."
             )

@@ -61,9 +61,9 @@ def scan(folder: Path) -> Split:
             f"CIFAR-10: {str(folder)!r} does not exist; image folders need both train/<class> "
             "and test/<class>."
         )
-    found = {path.name for path in folder.iterdir() if path.is_dir()}
-    if found != set(CLASSES):
-        missing, extra = sorted(set(CLASSES) - found), sorted(found - set(CLASSES))
+    names = {path.name for path in folder.iterdir() if path.is_dir()}
+    if names != set(CLASSES):
+        missing, extra = sorted(set(CLASSES) - names), sorted(names - set(CLASSES))
         raise ConfigError(
             f"CIFAR-10: {str(folder)!r} must hold one folder per class ({', '.join(CLASSES)}); "
             f"missing are {missing!r}, unknown are {extra!r}."

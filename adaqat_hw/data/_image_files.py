@@ -60,13 +60,13 @@ def class_folders(split: Path) -> tuple[str, ...]:
             "and val/<class>/* (or test/<class>/*)."
         )
     with os.scandir(split) as entries:
-        found = sorted(e.name for e in entries if not e.name.startswith(".") and e.is_dir())
-    if len(found) < 2:
+        names = sorted(e.name for e in entries if not e.name.startswith(".") and e.is_dir())
+    if len(names) < 2:
         raise ConfigError(
-            f"The image folder {str(split)!r} holds the class folders {found!r}; it needs one "
+            f"The image folder {str(split)!r} holds the class folders {names!r}; it needs one "
             "folder for each of at least two classes."
         )
-    return tuple(found)
+    return tuple(names)
 
 
 def scan(split: Path, classes: Sequence[str]) -> ImageFiles:

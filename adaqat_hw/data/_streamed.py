@@ -130,7 +130,7 @@ class StreamedImages:
         arriving = iter(loader)
         while True:
             try:
-                item = next(arriving)
+                batch = next(arriving)
             except StopIteration:
                 return
             except RuntimeError as exc:
@@ -139,9 +139,9 @@ class StreamedImages:
                     f"a process that reads images ended ({exc}); lower data.workers or give the "
                     "machine more (shared) memory.",
                 ) from exc
-            if isinstance(item, str):
-                raise ConfigError(item)
-            pixels, labels = (part.to(self.device, non_blocking=True) for part in item)
+            if isinstance(batch, str):
+                raise ConfigError(batch)
+            pixels, labels = (part.to(self.device, non_blocking=True) for part in batch)
             yield pixels.to(torch.float32).sub_(mean).div_(std), labels
 
 

@@ -46,8 +46,8 @@ def read_uci(path: Path, sizes: tuple[int, ...]) -> Utterances:
     labels = [speaker for speaker, size in enumerate(sizes) for _ in range(size)]
     blocks = [block for block in blocks if block]
     _require_count(path, len(blocks), len(labels))
-    found = [np.array(block, dtype=np.float32).T for block in blocks]
-    return _checked(path, list(zip(found, labels, strict=True)))
+    utterances = [np.array(block, dtype=np.float32).T for block in blocks]
+    return _checked(path, list(zip(utterances, labels, strict=True)))
 
 
 def read_ts(path: Path, count: int) -> Utterances:
@@ -63,7 +63,7 @@ def read_ts(path: Path, count: int) -> Utterances:
     start = next((i for i, t in enumerate(lines) if t.strip().lower() == "@data"), None)
     if start is None:
         raise ConfigError(f"{str(path)!r} has no line '@data' and is no .ts file: copy it again.")
-    found: Utterances = []
+    utterances: Utterances = []
     for number, line in enumerate(lines[start + 1 :], start=start + 2):
         if not line.strip():
             continue
@@ -80,9 +80,9 @@ def read_ts(path: Path, count: int) -> Utterances:
                 f"{str(path)!r}, line {number}, ends with the label {label!r}; speakers are 1 to "
                 f"{SPEAKERS}: copy the file again."
             )
-        found.append((np.array(rows, dtype=np.float32), int(label) - 1))
-    _require_count(path, len(found), count)
-    return _checked(path, found)
+        utterances.append((np.array(rows, dtype=np.float32), int(label) - 1))
+    _require_count(path, len(utterances), count)
+    return _checked(path, utterances)
 
 
 def _lines(path: Path) -> list[str]:
@@ -105,10 +105,10 @@ def _numbers(parts: list[str], path: Path, line: int) -> list[float]:
     )
 
 
-def _require_count(path: Path, found: int, expected: int) -> None:
-    if found != expected:
+def _require_count(path: Path, count: int, expected: int) -> None:
+    if count != expected:
         raise ConfigError(
-            f"{str(path)!r} holds {found} utterances; the archive has {expected}: it is truncated "
+            f"{str(path)!r} holds {count} utterances; the archive has {expected}: it is truncated "
             "or another data set, copy it again."
         )
 

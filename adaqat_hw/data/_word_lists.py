@@ -40,16 +40,16 @@ def read_lists(folder: Path, languages: Sequence[str], longest: int) -> list[lis
     """
     letters = frozenset(ALPHABET)
     lists = [_words(_find(folder, language), letters, longest) for language in languages]
-    seen = Counter(word for words in lists for word in words)
-    found = [[word for word in words if seen[word] == 1] for words in lists]
-    for language, words in zip(languages, found, strict=True):
+    occurrences = Counter(word for words in lists for word in words)
+    unambiguous = [[word for word in words if occurrences[word] == 1] for words in lists]
+    for language, words in zip(languages, unambiguous, strict=True):
         if not words:
             raise ConfigError(
                 f"No word of the list {language!r} in {str(folder)!r} is left: words need "
                 f"{SHORTEST} to {longest} letters from a to z or accented ones, and may be in no "
                 "other list; choose other lists or raise data.options.length."
             )
-    return found
+    return unambiguous
 
 
 def place_of(word: str) -> int:

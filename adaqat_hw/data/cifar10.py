@@ -47,9 +47,9 @@ def load(config: DataConfig, seed: int) -> Dataset:
             return _from_batches(batches, config, seed)
     if (root / "train").is_dir() or (root / "test").is_dir():
         return _from_folders(root, config, seed)
-    found = sorted(p.name for p in root.iterdir())[:5]
+    names = sorted(p.name for p in root.iterdir())[:5]
     raise ConfigError(
-        f"CIFAR-10: {str(root)!r} holds {found!r}, which is neither the official archive "
+        f"CIFAR-10: {str(root)!r} holds {names!r}, which is neither the official archive "
         "(data_batch_1 to 5 and test_batch) nor image folders (train/<class> and test/<class>)."
     )
 
@@ -79,8 +79,8 @@ def _from_folders(root: Path, config: DataConfig, seed: int) -> Dataset:
     formats = sorted(train.formats | test.formats)
     train_x, train_y = train.read(balanced_subset(train.labels, config.limit_train, seed))
     # Files come class by class; the first test samples, which exports keep, must be of all.
-    kept = np.random.default_rng(0).permutation(balanced_subset(test.labels, config.limit_test, 0))
-    test_x, test_y = test.read(kept)
+    subset = balanced_subset(test.labels, config.limit_test, 0)
+    test_x, test_y = test.read(np.random.default_rng(0).permutation(subset))
     return _dataset(
         "CIFAR-10 (JPEG)" if "JPEG" in formats else "CIFAR-10",
         f"image folders, {' and '.join(formats)}",

@@ -44,12 +44,12 @@ def load(config: DataConfig, seed: int) -> StreamedImages:
             "splits need the same classes."
         )
     train, test = scan(root / "train", classes), scan(held_out, classes)
-    kept = balanced_subset(test.labels, config.limit_test, 0)
+    subset = balanced_subset(test.labels, config.limit_test, 0)
     return StreamedImages(
         name=f"images of {root.resolve().name}",
         layout=f"image folders, train and {held_out.name}",
         train=train.only(balanced_subset(train.labels, config.limit_train, seed)),
-        test=test.only(np.random.default_rng(0).permutation(kept)),
+        test=test.only(np.random.default_rng(0).permutation(subset)),
         num_classes=len(classes),
         size=size,
         augment=config.augment,

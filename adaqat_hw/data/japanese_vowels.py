@@ -64,14 +64,14 @@ def load(config: DataConfig, seed: int) -> Dataset:
     train_x, train_y = _padded(train, mean, std)
     test_x, test_y = _padded(test, mean, std)
     chosen = balanced_subset(train_y, config.limit_train, seed)
-    kept = balanced_subset(test_y, config.limit_test, 0)
+    subset = balanced_subset(test_y, config.limit_test, 0)
     return Dataset(
         name="Japanese vowels",
         layout=layout,
         train_x=torch.from_numpy(train_x[chosen]),
         train_y=torch.from_numpy(train_y[chosen]),
-        test_x=torch.from_numpy(test_x[kept]),
-        test_y=torch.from_numpy(test_y[kept]),
+        test_x=torch.from_numpy(test_x[subset]),
+        test_y=torch.from_numpy(test_y[subset]),
         num_classes=SPEAKERS,
         input_shape=(COEFFICIENTS, LONGEST),
     )
@@ -90,9 +90,9 @@ def _read(config: DataConfig) -> tuple[str, Utterances, Utterances]:
             paths = _both(folder, _TS)
             counts = sum(TRAIN_BLOCKS), sum(TEST_BLOCKS)
             return ".ts files (aeon)", read_ts(paths[0], counts[0]), read_ts(paths[1], counts[1])
-    found = sorted(p.name for p in root.iterdir())[:5] if root.is_dir() else None
-    what = "does not exist" if found is None else f"holds {found!r}, which is no known layout"
-    raise ConfigError(f"Japanese vowels: the folder {str(root)!r} {what}; {_ADVICE}.")
+    names = sorted(p.name for p in root.iterdir())[:5] if root.is_dir() else None
+    fault = "does not exist" if names is None else f"holds {names!r}, which is no known layout"
+    raise ConfigError(f"Japanese vowels: the folder {str(root)!r} {fault}; {_ADVICE}.")
 
 
 def _both(folder: Path, names: tuple[str, str]) -> tuple[Path, Path]:

@@ -53,14 +53,14 @@ def load(config: DataConfig, seed: int) -> Dataset:
             f"({sizes!r}); each language needs some 50: choose larger lists."
         )
     chosen = balanced_subset(train_y, config.limit_train, seed)
-    kept = balanced_subset(test_y, config.limit_test, 0)
+    subset = balanced_subset(test_y, config.limit_test, 0)
     return Dataset(
         name="words",
         layout=f"word lists {', '.join(languages)}",
         train_x=torch.from_numpy(train_x[chosen]),
         train_y=torch.from_numpy(train_y[chosen]),
-        test_x=torch.from_numpy(test_x[kept]),
-        test_y=torch.from_numpy(test_y[kept]),
+        test_x=torch.from_numpy(test_x[subset]),
+        test_y=torch.from_numpy(test_y[subset]),
         num_classes=len(languages),
         input_shape=(length,),
         vocabulary=len(ALPHABET) + 1,
@@ -72,12 +72,12 @@ _Placed = list[tuple[int, str]]
 
 def _split(lists: list[list[str]]) -> list[tuple[_Placed, _Placed]]:
     """Return (train, test) of each language, in the order of the words' hashes."""
-    found = []
+    splits = []
     for words in lists:
         placed = sorted((place_of(word), word) for word in words)
         train = [(place, word) for place, word in placed if place % _TEST_SHARE]
-        found.append((train, [(p, word) for p, word in placed if p % _TEST_SHARE == 0]))
-    return found
+        splits.append((train, [(p, word) for p, word in placed if p % _TEST_SHARE == 0]))
+    return splits
 
 
 def _tokens(
@@ -86,7 +86,7 @@ def _tokens(
     """Return tokens (n, length) and labels (n,), equally many of each language, mixed."""
     count = min(limit, *(len(words) for words in languages))
     mixed = sorted(
-        (*item, label) for label, words in enumerate(languages) for item in words[:count]
+        (*placed, label) for label, words in enumerate(languages) for placed in words[:count]
     )
     x = np.zeros((len(mixed), length), dtype=np.int64)
     for row, (_, word, _) in zip(x, mixed, strict=True):

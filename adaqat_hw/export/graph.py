@@ -69,16 +69,17 @@ def name_layers(
     tensors = {x.name: x for x in model.graph.initializer}
     nodes = {n.name: n for n in model.graph.node}
     open_layers = dict(weights)
-    found = read_graph_bits(model, "the exported graph")
-    made = [bits.node for bits in found if bits.product]
-    if len(made) != len(products):
+    layer_bits = read_graph_bits(model, "the exported graph")
+    matmuls = [bits.node for bits in layer_bits if bits.product]
+    if len(matmuls) != len(products):
         raise ExportMismatch(
-            f"The exported graph has {len(made)} products of two activations {made!r}, the network "
-            f"{len(products)} {list(products)!r}; the exporter changed or duplicated a layer."
+            f"The exported graph has {len(matmuls)} products of two activations {matmuls!r}, the "
+            f"network {len(products)} {list(products)!r}; the exporter changed or duplicated a "
+            "layer."
         )
-    for node, name in zip(made, products, strict=True):
+    for node, name in zip(matmuls, products, strict=True):
         nodes[node].name = name
-    for bits in found:
+    for bits in layer_bits:
         if bits.product:
             continue
         match = next(

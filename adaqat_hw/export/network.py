@@ -45,20 +45,19 @@ def export_qonnx(net: QuantizedNetwork, path: str | Path, samples: Tensor) -> Ag
         )
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    made = target.with_name(f".{target.name}.new.onnx")
+    unverified = target.with_name(f".{target.name}.new.onnx")
     net.eval()
     try:
-        write_qonnx(net, made)
-        check_bits(load_qonnx(made), net.plan("manual"), target.name)
+        write_qonnx(net, unverified)
+        check_bits(load_qonnx(unverified), net.plan("manual"), target.name)
         with torch.no_grad():
             parts = range(0, len(samples), _BATCH)
-            logits = torch.cat([net(samples[i : i + _BATCH]) for i in parts])
-        found = run_graph(str(made), samples.cpu().numpy())
-        expected = logits.cpu().numpy()
+            expected = torch.cat([net(samples[i : i + _BATCH]) for i in parts]).cpu().numpy()
+        logits = run_graph(str(unverified), samples.cpu().numpy())
         noise = rounding_noise(net, samples)
-        agreement = compare_logits(expected, found, noise)
+        agreement = compare_logits(expected, logits, noise)
         require_agreement(agreement)
-        made.replace(target)
+        unverified.replace(target)
     finally:
-        made.unlink(missing_ok=True)
+        unverified.unlink(missing_ok=True)
     return agreement

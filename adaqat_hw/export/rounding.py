@@ -26,7 +26,7 @@ def rounding_noise(net: QuantizedNetwork, x: Tensor) -> np.ndarray[Any, Any]:
     """Return (n,): the largest change of a logit of each sample when activations move a little.
 
     What every quantizer but the input's reads is moved by 1e-6 of its largest value: all of it
-    up, all of it down, and up or down by lot.
+    up, all of it down, and each element up or down at random.
 
     Args:
         net: in evaluation mode.
@@ -49,8 +49,8 @@ def _noise(net: QuantizedNetwork, x: Tensor) -> np.ndarray[Any, Any]:
             step = _NOISE * value.abs().max()
             if sign is not None:
                 return (value + sign * step,)
-            lot = torch.randint(0, 2, value.shape, generator=generator).to(value) * 2 - 1
-            return (value + lot * step,)
+            signs = torch.randint(0, 2, value.shape, generator=generator).to(value) * 2 - 1
+            return (value + signs * step,)
 
         hooks = [
             net.network.get_submodule(name).register_forward_pre_hook(nudge)

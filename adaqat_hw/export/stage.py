@@ -58,7 +58,7 @@ def export(
         ConfigError: the training is unfinished, in full precision, damaged or of another network.
         ExportMismatch: bits or decisions differ.
     """
-    tell = progress or (lambda event: None)
+    report = progress or (lambda event: None)
     if samples is not None and samples < 1:
         raise ConfigError(f"samples = {samples!r} must be at least 1; leave it out for all.")
     folder.mkdir(parents=True, exist_ok=True)
@@ -71,25 +71,25 @@ def export(
     files = ExportFolder(folder)
     model = files.model
     files.artifact.unlink(missing_ok=True)
-    tell({"event": "export", "text": "export to QONNX"})
-    made = model.with_name(f".{model.stem}.new{model.suffix}")
+    report({"event": "export", "text": "export to QONNX"})
+    unverified = model.with_name(f".{model.stem}.new{model.suffix}")
     try:
-        write_qonnx(trained.net, made)
-        graph = load_qonnx(made)
+        write_qonnx(trained.net, unverified)
+        graph = load_qonnx(unverified)
         if any(t.data_location for t in graph.graph.initializer):
             raise ExportMismatch("The exporter put weights into a second file.")
         bits = check_bits(graph, trained.plan, model.name)
 
         def tick(done: int) -> None:
             text = f"execute {done}/{len(expected)} samples"
-            tell({"event": "export", "text": text, "done": done, "samples": len(expected)})
+            report({"event": "export", "text": text, "done": done, "samples": len(expected)})
 
-        found, noise = _executed(trained, made, source, expected, chunk, samples, tick)
-        agreement = compare_logits(expected, found, noise)
+        logits, noise = _executed(trained, unverified, source, expected, chunk, samples, tick)
+        agreement = compare_logits(expected, logits, noise)
         require_agreement(agreement)
-        made.replace(model)
+        unverified.replace(model)
     finally:
-        made.unlink(missing_ok=True)
+        unverified.unlink(missing_ok=True)
     golden_file = _write_golden(files.golden, golden)
     artifact = QonnxArtifact(
         file=model.name,

@@ -40,20 +40,20 @@ def check_bits(model: onnx.ModelProto, plan: BitWidthPlan, source: str) -> tuple
         ExportMismatch: a layer's width, sign or narrowness differs, naming the first such layer.
     """
     nodes = {bits.node: bits for bits in read_graph_bits(model, source)}
-    wanted = {row.layer: row for row in plan.layers}
-    if set(nodes) != set(wanted):
+    planned = {row.layer: row for row in plan.layers}
+    if set(nodes) != set(planned):
         raise ExportMismatch(
-            f"{source!r} has the layers {sorted(nodes)!r}, the plan {sorted(wanted)!r}; export "
+            f"{source!r} has the layers {sorted(nodes)!r}, the plan {sorted(planned)!r}; export "
             "the network that the plan was learned on."
         )
-    rows = tuple(_row(bits, wanted[name]) for name, bits in nodes.items())
+    rows = tuple(_row(bits, planned[name]) for name, bits in nodes.items())
     for row in rows:
-        _compare(row, wanted[row.layer])
+        _compare(row, planned[row.layer])
     _check_joins(model, plan, source)
     return rows
 
 
-def _row(bits: NodeBits, wanted: LayerBits) -> LayerBits:
+def _row(bits: NodeBits, planned: LayerBits) -> LayerBits:
     act = _present(bits.act, bits.node, "activations")
     if bits.product:
         second = _present(bits.second, bits.node, "second activations")
@@ -61,10 +61,10 @@ def _row(bits: NodeBits, wanted: LayerBits) -> LayerBits:
             layer=bits.node,
             act_bits=act.bits,
             act_signed=act.signed,
-            act=wanted.act,
+            act=planned.act,
             second_act_bits=second.bits,
             second_act_signed=second.signed,
-            second_act=wanted.second_act or "",
+            second_act=planned.second_act or "",
         )
     weight = _present(bits.weight, bits.node, "weights")
     return LayerBits(
@@ -74,42 +74,42 @@ def _row(bits: NodeBits, wanted: LayerBits) -> LayerBits:
         weight_signed=weight.signed,
         weight_narrow=weight.narrow,
         act_signed=act.signed,
-        act=wanted.act,
+        act=planned.act,
     )
 
 
-def _present(quant: QuantNode | None, layer: str, what: str) -> QuantNode:
+def _present(quant: QuantNode | None, layer: str, tensors: str) -> QuantNode:
     if quant is None:
         raise ExportMismatch(
-            f"The {what} of layer {layer!r} have no Quant node in the graph; {_REPORT}."
+            f"The {tensors} of layer {layer!r} have no Quant node in the graph; {_REPORT}."
         )
     if quant.zero_point:
         raise ExportMismatch(
-            f"The {what} of layer {layer!r} have a zero point other than 0 in the graph, which "
+            f"The {tensors} of layer {layer!r} have a zero point other than 0 in the graph, which "
             "the hardware cannot compute; use a symmetric quantizer."
         )
     return quant
 
 
-def _compare(found: LayerBits, wanted: LayerBits) -> None:
+def _compare(exported: LayerBits, planned: LayerBits) -> None:
     for field in _COMPARED:
-        have, want = getattr(found, field), getattr(wanted, field)
+        have, want = getattr(exported, field), getattr(planned, field)
         if have != want:
             raise ExportMismatch(
-                f"Layer {found.layer!r} has {field} = {have!r} in the exported graph and {want!r} "
-                f"in the plan; {_REPORT}."
+                f"Layer {exported.layer!r} has {field} = {have!r} in the exported graph and "
+                f"{want!r} in the plan; {_REPORT}."
             )
 
 
 def _check_joins(model: onnx.ModelProto, plan: BitWidthPlan, source: str) -> None:
-    found = sorted(join_bits(model, source))
-    wanted = sorted((row.bits, row.signed) for row in plan.joins)
+    exported = sorted(join_bits(model, source))
+    planned = sorted((row.bits, row.signed) for row in plan.joins)
     # A join that a layer reads as well is listed with that layer, so the plan may name fewer.
-    missing = [pair for pair in wanted if pair not in found]
-    if missing or len(found) < len(wanted):
+    missing = [pair for pair in planned if pair not in exported]
+    if missing or len(exported) < len(planned):
         raise ExportMismatch(
-            f"The residual adds of the exported graph have (bits, signed) {found!r}, the plan's "
-            f"joins {wanted!r}; {_REPORT}."
+            f"The residual adds of the exported graph have (bits, signed) {exported!r}, the plan's "
+            f"joins {planned!r}; {_REPORT}."
         )
 
 
@@ -128,14 +128,14 @@ class Agreement:
     ties: int
 
 
-def compare_logits(expected: Array, found: Array, noise: Array | None = None) -> Agreement:
+def compare_logits(expected: Array, logits: Array, noise: Array | None = None) -> Agreement:
     """Compare logits (n, classes) of PyTorch with those of the graph.
 
     ``noise`` (n,) is how far float noise moves a logit of each sample
     (:func:`adaqat_hw.export.rounding.rounding_noise`): two logits closer than twice that are a
     tie as well.
     """
-    first, second = expected.argmax(axis=1), found.argmax(axis=1)
+    first, second = expected.argmax(axis=1), logits.argmax(axis=1)
     rows = np.arange(len(expected))
     gap = expected[rows, first] - expected[rows, second]
     differs = first != second
@@ -143,7 +143,7 @@ def compare_logits(expected: Array, found: Array, noise: Array | None = None) ->
     tied = differs & (gap <= (close if noise is None else np.maximum(close, 2 * noise)))
     return Agreement(
         samples=len(expected),
-        max_abs_error=float(np.abs(expected - found).max()),
+        max_abs_error=float(np.abs(expected - logits).max()),
         argmax_agreement=float(1.0 - differs.mean()),
         mismatches=int((differs & ~tied).sum()),
         ties=int(tied.sum()),

@@ -18,9 +18,9 @@ def scaled(channels: int, width: float) -> int:
     >>> scaled(32, 0.75), scaled(24, 0.35), scaled(16, 0.1)
     (24, 8, 8)
     """
-    wanted = channels * width
-    rounded = max(_MULTIPLE, int(wanted + _MULTIPLE / 2) // _MULTIPLE * _MULTIPLE)
-    return rounded + _MULTIPLE if rounded < 0.9 * wanted else rounded
+    exact = channels * width
+    rounded = max(_MULTIPLE, int(exact + _MULTIPLE / 2) // _MULTIPLE * _MULTIPLE)
+    return rounded + _MULTIPLE if rounded < 0.9 * exact else rounded
 
 
 def convolution(

@@ -59,8 +59,8 @@ class TextEncoder(nn.Module):
         for block in self.blocks:
             x = block(x, offset)
         x = self.norm(x)
-        kept = (1 - padding).unsqueeze(2)
-        x = (x * kept).sum(dim=1) / kept.sum(dim=1).clamp(min=1)
+        mask = (1 - padding).unsqueeze(2)
+        x = (x * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
         logits: Tensor = self.head(x)
         return logits
 

@@ -222,13 +222,13 @@ def describe(node: fx.Node, modules: dict[str, nn.Module], known: set[fx.Node]) 
     """Name a node for an error message."""
     if node.op == "call_module":
         target = str(node.target)
-        what = f"{type(modules[target]).__name__} {target!r}"
+        text = f"{type(modules[target]).__name__} {target!r}"
     else:
-        what = f"function {getattr(node.target, '__name__', str(node.target))!r}"
+        text = f"function {getattr(node.target, '__name__', str(node.target))!r}"
         if node.target in _SUB_CALLS | _MUL_CALLS | _DIV_CALLS and len(_active(node, known)) == 2:
-            return f"{what} of two activations"
-    one = len(_active(node, known)) == 1
-    return f"{what} with a parameter" if one and _is_product(node, modules) else what
+            return f"{text} of two activations"
+    single = len(_active(node, known)) == 1
+    return f"{text} with a parameter" if single and _is_product(node, modules) else text
 
 
 def _role_of_module(node: fx.Node, module: nn.Module, known: set[fx.Node]) -> Role:

@@ -94,10 +94,10 @@ def place(
     ordered: list[ActSite] = []
     for node in module.graph.nodes:
         for table in (at, joins, inserted):
-            here = table.get(node)
-            if here is not None and here.node is node:
-                readers = tuple(n for n in layers.values() if here in reads[n])
-                ordered.append(replace(here, readers=readers))
+            placed = table.get(node)
+            if placed is not None and placed.node is node:
+                readers = tuple(n for n in layers.values() if placed in reads[n])
+                ordered.append(replace(placed, readers=readers))
     return tuple(ordered), reads
 
 

@@ -49,9 +49,9 @@ class _Plan:
 
     def lower_to_fit(self, keep: str | None = None) -> bool:
         """Lower the cheapest bits until the plan fits; False where ``keep`` makes it impossible."""
-        while (now := self._cost(self.bits)) > self._limit:
+        while (cost := self._cost(self.bits)) > self._limit:
             open_ = [n for n, w in self._widths.items() if self.bits[n] > w.minimum and n != keep]
-            saved = {n: now - self._cost(self._with(n, -1)) for n in open_}
+            saved = {n: cost - self._cost(self._with(n, -1)) for n in open_}
             paying = [n for n in open_ if saved[n] > 0]
             if not paying:
                 return False
@@ -63,15 +63,15 @@ class _Plan:
     def fill(self) -> None:
         """Raise the bits with the best gain per cost while they fit."""
         while True:
-            now = self._cost(self.bits)
+            cost = self._cost(self.bits)
             rates = {}
             for name, width in self._widths.items():
                 gain = self._worth(name, self.bits[name] + 1)
                 if self.bits[name] >= width.maximum or gain <= 0:
                     continue
                 then = self._cost(self._with(name, 1))
-                if then <= self._limit and then > now:
-                    rates[name] = gain / (then - now)
+                if then <= self._limit and then > cost:
+                    rates[name] = gain / (then - cost)
             if not rates:
                 return
             self._move(max(rates, key=lambda n: rates[n]), 1)

@@ -158,9 +158,9 @@ class AdaQatController:
 
         They are the present ones with that width one lower; at its minimum, one higher.
         """
-        here = self.bits
+        bits = self.bits
         return [
-            (name, {**here, name: self._neighbour(name, here[name])})
+            (name, {**bits, name: self._neighbour(name, bits[name])})
             for name, state in self._states.items()
             if state.frozen_at is None
         ]
@@ -268,14 +268,14 @@ class AdaQatController:
         return bits - 1 if bits > self.widths[name].minimum else bits + 1
 
     def _gradient(self, name: str, probe_loss: float, live_loss: float) -> Gradient:
-        here = self.bits
-        other = self._neighbour(name, here[name])
-        step = other - here[name]
+        bits = self.bits
+        other = self._neighbour(name, bits[name])
+        step = other - bits[name]
         task = -step * (live_loss - probe_loss)
-        self.sensitivity.add(name, max(here[name], other), -task)
-        hardware = step * self.hardware_lambda * self.cost.change(here, name, step)
+        self.sensitivity.add(name, max(bits[name], other), -task)
+        hardware = step * self.hardware_lambda * self.cost.change(bits, name, step)
         applied = self._average(
-            name, task + hardware, (min(here[name], other), max(here[name], other))
+            name, task + hardware, (min(bits[name], other), max(bits[name], other))
         )
         return Gradient(name, task, hardware, applied)
 

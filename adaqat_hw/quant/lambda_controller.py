@@ -88,11 +88,11 @@ class LambdaController:
             probed: how many widths were probed in this step.
         """
         hardware_lambda, free = controller.hardware_lambda, controller.free
-        state, here = self._state, (self._state.fraction, at_step)
-        last, state.last = state.last, here
+        state, point = self._state, (self._state.fraction, at_step)
+        last, state.last = state.last, point
         first_answer = last is not None and last == state.first
         if state.first is None:
-            state.first = here
+            state.first = point
         passed = state.fraction - last[0] if last else 0.0
         steps = at_step - state.first[1]
         if passed <= 0 or steps <= 0 or not free:
@@ -137,7 +137,7 @@ class LambdaController:
         push = brake = 0.0
         real, bits = controller.real, controller.bits
         worths = controller.sensitivity.fit()
-        now = self._cost.hard_loss(real)
+        loss = self._cost.hard_loss(real)
         for name in free:
             width = self._widths[name]
             if real[name] <= width.minimum:
@@ -146,7 +146,7 @@ class LambdaController:
             step = -1 if bits[name] > width.minimum else 1
             price = self._cost.change(bits, name, step) / step
             worth = worths(name, max(bits[name], bits[name] + step))
-            response = slope / now * width.lr
+            response = slope / loss * width.lr
             push += response * price
             brake += response * worth
         return push, brake

@@ -97,17 +97,16 @@ class QuantizedNetwork(nn.Module):
             ConfigError: layers, quantizers or their signs differ from this network's, or a width
                 is not possible.
         """
-        here = self.plan(plan.source)
-        _same_names("layers", [x.layer for x in plan.layers], [x.layer for x in here.layers])
-        _same_names(
-            "join quantizers", [x.quantizer for x in plan.joins], [x.quantizer for x in here.joins]
-        )
+        current = self.plan(plan.source)
+        _same_names("layers", [x.layer for x in plan.layers], [x.layer for x in current.layers])
+        joins = [x.quantizer for x in current.joins]
+        _same_names("join quantizers", [x.quantizer for x in plan.joins], joins)
         for row in plan.layers:
-            _same_kind(row, here.layer(row.layer))
+            _same_kind(row, current.layer(row.layer))
         before = self._bits()
         try:
             for layer in plan.layers:
-                own = here.layer(layer.layer)
+                own = current.layer(layer.layer)
                 self.act_widths[own.act].set(layer.act_bits)
                 if own.second_act is None:
                     self.weight_widths[layer.layer].set(layer.second_bits)
@@ -286,22 +285,22 @@ def _call(graph: fx.Graph, name: str, source: fx.Node) -> fx.Node:
     return call
 
 
-def _same_names(what: str, rows: list[str], own: list[str]) -> None:
+def _same_names(kind: str, rows: list[str], own: list[str]) -> None:
     missing = [name for name in own if name not in rows]
     unknown = [name for name in rows if name not in own]
     if missing or unknown:
         raise ConfigError(
-            f"The plan does not fit the network: {what} {missing!r} are missing from the plan and "
+            f"The plan does not fit the network: {kind} {missing!r} are missing from the plan and "
             f"{unknown!r} are not in the network; give one row for each of {own!r}."
         )
 
 
 def _same_kind(row: LayerBits, own: LayerBits) -> None:
     if (row.second_act is None) != (own.second_act is None):
-        what = "multiplies two activations" if own.second_act is not None else "has weights"
+        actual = "multiplies two activations" if own.second_act is not None else "has weights"
         raise ConfigError(
             f"The plan has weight_bits {row.weight_bits!r} and second_act {row.second_act!r} for "
-            f"layer {row.layer!r}, which {what} in the network."
+            f"layer {row.layer!r}, which {actual} in the network."
         )
     for planned, read in ((row.act, own.act), (row.second_act, own.second_act)):
         if planned and planned != read:

@@ -1,4 +1,4 @@
-"""Read a run's build folders and choose the one that speaks for each variant."""
+"""Read a run's build folders and choose one build per variant for the report."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def choose(
     A build of another export than the present one is never used. The learned plan's newest
     complete build sets board, clock, throughput and implementation; the other variants prefer a
     build that shares them, then a complete one, then the newest. One for estimates only, from
-    which foldings are searched, speaks for a variant that has no other.
+    which foldings are searched, is chosen for a variant that has no other.
     """
     chosen: dict[str, BuildReport] = {}
     side: list[SideBuild] = []

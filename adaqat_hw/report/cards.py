@@ -28,9 +28,9 @@ def cards(run: RunReport) -> list[Card]:
     main = run.main
     if main is None:
         return []
-    made = [_accuracy(run, main), _work(run, main), _weights(main), _budget(main)]
-    made += [_area(run, main), _dsp(main), _timing(main), _latency(main), _check(main)]
-    return [card for card in made if card is not None]
+    candidates = [_accuracy(run, main), _work(run, main), _weights(main), _budget(main)]
+    candidates += [_area(run, main), _dsp(main), _timing(main), _latency(main), _check(main)]
+    return [card for card in candidates if card is not None]
 
 
 def _accuracy(run: RunReport, main: PlanReport) -> Card | None:
@@ -67,8 +67,8 @@ def _budget(main: PlanReport) -> Card | None:
     budget = main.budget
     if budget is None:
         return None
-    reached, asked = (amount(value, budget.unit) for value in (budget.reached, budget.asked))
-    beside = f"{reached} where {asked} was asked for"
+    reached, limit = (amount(value, budget.unit) for value in (budget.reached, budget.asked))
+    beside = f"{reached} where {limit} was asked for"
     verdict = "met" if budget.met else "MISSED"
     what = f"{budget.title} budget"
     return Card(what, verdict, beside, "counted from the plan", bad=not budget.met)

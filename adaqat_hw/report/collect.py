@@ -88,7 +88,7 @@ def _plan(
     spec = read_if_there(NetworkSpec, folder.spec)
     plan = read_if_there(BitWidthPlan, folder.plan) if variant != FLOAT else None
     rows = read_log(folder.log)
-    made = PlanReport(
+    report = PlanReport(
         variant=variant,
         train=train,
         plan=plan,
@@ -100,14 +100,14 @@ def _plan(
         written=newest([folder.result]),
     )
     if spec is None or plan is None:
-        return made
+        return report
     try:
         counted, smaller = bitops(spec, plan), weight_compression(spec, plan)
     except ConfigError as exc:
         raise ReportError(
             f"{str(folder.plan)!r} contradicts {folder.spec.name!r} beside it: {exc}"
         ) from exc
-    return PlanReport(**{**vars(made), "bitops": counted, "compression": smaller})
+    return PlanReport(**{**vars(report), "bitops": counted, "compression": smaller})
 
 
 def _missing(plans: tuple[PlanReport, ...]) -> list[str]:
@@ -120,7 +120,7 @@ def _missing(plans: tuple[PlanReport, ...]) -> list[str]:
     if not any(re.fullmatch(r"w\d+a\d+", name) for name in names):
         listed.append("uniform plans: none was trained to compare with")
     for plan in plans:
-        listed += [f"{plan.variant}: {what}" for what in _gaps(plan)]
+        listed += [f"{plan.variant}: {gap}" for gap in _gaps(plan)]
     return listed
 
 

@@ -184,7 +184,7 @@ def _loud_percent(share: float | None) -> str:
 
 def layers_table(plan: PlanReport, hardware: bool = True) -> Table:
     """The main plan layer by layer: widths, work and, with ``hardware``, folding and area."""
-    build, made = plan.build, plan.plan
+    build, widths = plan.build, plan.plan
     columns: tuple[Column, ...] = (
         Column("layer", numeric=False),
         Column("kind", numeric=False),
@@ -204,11 +204,11 @@ def layers_table(plan: PlanReport, hardware: bool = True) -> Table:
         )
     rows = []
     kinds = {layer.name: layer.kind for layer in plan.spec.layers} if plan.spec else {}
-    for row in made.layers if made else ():
+    for row in widths.layers if widths else ():
         work = plan.bitops.per_layer.get(row.layer) if plan.bitops else None
         share = ratio(work, plan.bitops.total if plan.bitops else None)
         area = [build.layer(SYNTH, row.layer, n) if build else None for n in SHOWN]
-        bill = [*_folding(plan, row), *(figure(value, count) for value in area)]
+        hardware_cells = [*_folding(plan, row), *(figure(value, count) for value in area)]
         rows.append(
             (
                 words(row.layer, title=f"reads {row.act}" if row.act else ""),
@@ -217,7 +217,7 @@ def layers_table(plan: PlanReport, hardware: bool = True) -> Table:
                 _act_cell(row),
                 figure(work, short, title=count(work)),
                 figure(share, percent),
-                *(bill if hardware else ()),
+                *(hardware_cells if hardware else ()),
             )
         )
     note = (
@@ -292,13 +292,13 @@ def estimate_table(plan: PlanReport, shown: Sequence[str] = _COMPARED) -> Table:
 
 def _pairs(columns: list[list[int | None]]) -> list[Cell]:
     cells = []
-    for guess, found in columns:
-        far = ratio(found, guess)
-        if far is None and guess == 0 and found is not None:
-            last = Cell("-", title=f"the estimate is 0, synthesis found {found:,}")
+    for estimate, synthesized in columns:
+        deviation = ratio(synthesized, estimate)
+        if deviation is None and estimate == 0 and synthesized is not None:
+            last = Cell("-", title=f"the estimate is 0, synthesis found {synthesized:,}")
         else:
-            last = figure(far, times)
-        cells += [figure(guess, count), figure(found, count), last]
+            last = figure(deviation, times)
+        cells += [figure(estimate, count), figure(synthesized, count), last]
     return cells
 
 

@@ -15,10 +15,10 @@ def envelope(
     n = len(steps)
     if n <= 2 * most:
         return list(steps), list(values)
-    kept = {0, n - 1}
+    indices = {0, n - 1}
     for rows in _stretches(n, most):
-        kept |= {min(rows, key=values.__getitem__), max(rows, key=values.__getitem__)}
-    order = sorted(kept)
+        indices |= {min(rows, key=values.__getitem__), max(rows, key=values.__getitem__)}
+    order = sorted(indices)
     return [steps[i] for i in order], [values[i] for i in order]
 
 

@@ -172,19 +172,20 @@ def _plain(axis: Any) -> None:
 
 
 def _fit_lines(axis: Any, report: FitReport, target: str) -> None:
-    said = []
+    titles = []
     for fit in report.fits:
-        made = fit.outcome.fit
-        if fit.target != target or len(fit.features) != 1 or made is None:
+        line = fit.outcome.fit
+        if fit.target != target or len(fit.features) != 1 or line is None:
             continue
         xs = [p.features.bitops_per_cycle for p in report.points if p.features.impl == fit.impl]
         ends = [min(xs), max(xs)]
-        ys = [made.predict(bitops_per_cycle=x) for x in ends]
+        ys = [line.predict(bitops_per_cycle=x) for x in ends]
         axis.plot(ends, ys, color=INK, lw=1.2, ls="-" if fit.impl == "lut" else (0, (4, 2)))
-        r2 = "not defined" if made.r2 is None else f"{made.r2:.3f}"
-        error = "" if made.mape is None else f", MAPE {percent(made.mape)}"
-        said.append(f"in {fit.impl.upper()}s: R² {r2}{error}, n = {made.n}")
-    axis.set_title("\n".join(said) or f"{target.upper()}: no fit", fontweight="normal", fontsize=9)
+        r2 = "not defined" if line.r2 is None else f"{line.r2:.3f}"
+        error = "" if line.mape is None else f", MAPE {percent(line.mape)}"
+        titles.append(f"in {fit.impl.upper()}s: R² {r2}{error}, n = {line.n}")
+    title = "\n".join(titles) or f"{target.upper()}: no fit"
+    axis.set_title(title, fontweight="normal", fontsize=9)
 
 
 def estimate_synthesis(plan: PlanReport) -> Figure | None:

@@ -16,18 +16,22 @@ def findings(run: RunReport) -> list[str]:
         full = run.plan(FLOAT)
         known = full is not None and full.accuracy is not None
         return [f"Full precision reaches {percent(full.accuracy, 2)}."] if full and known else []
-    said = [_accuracy(run, main), _work(run, main), main.budget.sentence if main.budget else ""]
-    said += [
+    sentences = [
+        _accuracy(run, main),
+        _work(run, main),
+        main.budget.sentence if main.budget else "",
         _area(run, main),
         _timing(main),
         (folding_note(main.build) or "") if main.build else "",
+        routed(main),
+        implemented(main),
+        _check(main),
     ]
-    said += [routed(main), implemented(main), _check(main)]
-    return [sentence for sentence in said if sentence]
+    return [sentence for sentence in sentences if sentence]
 
 
 def widest(run: RunReport) -> PlanReport | None:
-    """Return the uniform plan with the most BitOPs, which the others are held against."""
+    """Return the uniform plan with the most BitOPs, the reference for the other plans."""
     uniform = [
         p
         for p in run.quantized
@@ -111,42 +115,43 @@ def routed(main: PlanReport) -> str:
     build = main.build
     if build is None or build.bitstream is None:
         return ""
-    made, free = build.bitstream, build.free_pass
-    text = f"Routed for {made.part} it reaches {number(made.fmax_mhz, 4)} MHz (nextpnr_pnr)"
+    bitstream, free = build.bitstream, build.free_pass
+    fmax = number(bitstream.fmax_mhz, 4)
+    text = f"Routed for {bitstream.part} it reaches {fmax} MHz (nextpnr_pnr)"
     if free is not None and free.cycles_per_frame is not None:
-        text += f", {count(made.fmax_mhz * 1e6 / free.cycles_per_frame)} frames/s there"
-    if made.timing_met:
-        text += f", and meets the {number(made.clock_mhz, 4)} MHz that the board gives it"
+        text += f", {count(bitstream.fmax_mhz * 1e6 / free.cycles_per_frame)} frames/s there"
+    if bitstream.timing_met:
+        text += f", and meets the {number(bitstream.clock_mhz, 4)} MHz that the board gives it"
     else:
         text += (
-            f". TIMING IS MISSED: the board's clock is {number(made.clock_mhz, 4)} MHz; build "
-            f"again with --clock-ns {1000 / made.fmax_mhz:.2f} or more"
+            f". TIMING IS MISSED: the board's clock is {number(bitstream.clock_mhz, 4)} MHz; build "
+            f"again with --clock-ns {1000 / bitstream.fmax_mhz:.2f} or more"
         )
-    return f"{text}. The serial line carries {count(made.line_fps)} frames/s."
+    return f"{text}. The serial line carries {count(bitstream.line_fps)} frames/s."
 
 
 def implemented(main: PlanReport) -> str:
     """Say what Vivado's place and route made of the plan; nothing where it has not run."""
     build = main.build
-    made, report = (build.vivado, build.routed) if build else (None, None)
-    if build is None or made is None or report is None:
+    vivado, report = (build.vivado, build.routed) if build else (None, None)
+    if build is None or vivado is None or report is None:
         return ""
     text = (
-        f"Vivado {made.vivado} places and routes it in {count(report.total.lut)} LUT, "
+        f"Vivado {vivado.vivado} places and routes it in {count(report.total.lut)} LUT, "
         f"{count(report.total.ff)} FF, {count(report.total.dsp)} DSP and "
         f"{count(report.total.bram_18k)} BRAM 18k ({report.source})"
     )
     if report.fmax_mhz is not None and report.slack_ns is not None:
         text += (
             f" and reaches {number(report.fmax_mhz, 4)} MHz "
-            f"(worst slack {report.slack_ns:+.3f} ns at {made.clock_ns:g} ns)"
+            f"(worst slack {report.slack_ns:+.3f} ns at {vivado.clock_ns:g} ns)"
         )
-    if made.timing is not None and made.timing.met is False:
+    if vivado.timing is not None and vivado.timing.met is False:
         text += ". TIMING IS MISSED: what was made must not be used at this clock"
-    if made.power is not None:
-        sure = f", confidence {made.power.confidence}" if made.power.confidence else ""
-        text += f"; {made.power.total_w:.2f} W estimated{sure}"
-    bits = [name for name in made.files if name.endswith(".bit")]
+    if vivado.power is not None:
+        sure = f", confidence {vivado.power.confidence}" if vivado.power.confidence else ""
+        text += f"; {vivado.power.total_w:.2f} W estimated{sure}"
+    bits = [name for name in vivado.files if name.endswith(".bit")]
     return f"{text}; bitstream in {build.folder}/{bits[0]}." if bits else f"{text}."
 
 

@@ -25,18 +25,18 @@ def fits_table(report: FitReport) -> Table:
     )
     rows = []
     for fit in report.fits:
-        made = fit.outcome.fit
+        line = fit.outcome.fit
         over = " + ".join(FEATURES.get(name, name) for name in fit.features)
         rows.append(
             (
                 words(f"{fit.target.upper()} of MVAUs in {fit.impl.upper()}s over {over}"),
-                words(formula(made) if made else f"none: {fit.outcome.reason}"),
-                figure(made.n if made else None, count),
-                figure(made.r2 if made else None, _quality),
-                figure(made.spearman if made else None, _quality),
-                figure(made.mae if made else None, lambda v: number(v, 3)),
-                figure(made.mape if made else None, percent),
-                figure(made.loo_mape if made else None, percent),
+                words(formula(line) if line else f"none: {fit.outcome.reason}"),
+                figure(line.n if line else None, count),
+                figure(line.r2 if line else None, _quality),
+                figure(line.spearman if line else None, _quality),
+                figure(line.mae if line else None, lambda v: number(v, 3)),
+                figure(line.mape if line else None, percent),
+                figure(line.loo_mape if line else None, percent),
             )
         )
     note = f"Not in the fits: {'; '.join(report.left_out)}." if report.left_out else ""

@@ -101,7 +101,7 @@ def fit_runs(runs: Sequence[RunReport]) -> FitReport:
                 dsp = plan.build.layer(SYNTH, row.layer, "dsp")
                 points.append(Point(run.name, plan.plan.network, plan.variant, row, lut, dsp))
     present = {point.features.impl for point in points}
-    fits = [_fit(points, *wanted) for wanted in _WANTED if wanted[1] in present]
+    fits = [_fit(points, *spec) for spec in _WANTED if spec[1] in present]
     return FitReport(tuple(points), tuple(fits), tuple(left_out))
 
 
@@ -138,10 +138,10 @@ def _fit(points: Sequence[Point], target: str, impl: MvauImpl, features: tuple[s
         return Fit(target, impl, features, outcome)
     known = [point for point in rows if getattr(point, target) is not None]
     largest = max(known, key=lambda point: point.features.bitops_per_cycle)
-    rest = [point for point in known if point is not largest]
+    others = [point for point in known if point is not largest]
     without = fit_cost(
-        {features[0]: [point.features.bitops_per_cycle for point in rest]},
-        [getattr(point, target) for point in rest],
+        {features[0]: [point.features.bitops_per_cycle for point in others]},
+        [getattr(point, target) for point in others],
         target=target,
         bootstrap=0,
     )
@@ -153,69 +153,69 @@ def verdict(report: FitReport) -> list[str]:
     if not report.points:
         why = f" ({'; '.join(report.left_out)})" if report.left_out else ""
         return [f"No layer was synthesized, so nothing can be said about BitOPs and area{why}."]
-    said = []
+    sentences = []
     for fit in report.fits:
         if len(fit.features) == 1:
-            said.append(_sentence(fit))
+            sentences.append(_sentence(fit))
     base = report.best("lut", "lut")
     extended = next((f.outcome.fit for f in report.fits if len(f.features) == 2), None)
     if base and extended and base.r2 is not None and extended.r2 is not None:
-        said.append(
+        sentences.append(
             f"Adding the bits compared in thresholds per cycle changes R² from {base.r2:.2f} to "
             f"{extended.r2:.2f}{_error_change(base, extended)}."
         )
     networks = sorted({point.network for point in report.points})
     plans = len({(point.run, point.plan) for point in report.points})
     source = f"{len(networks)} networks" if len(networks) > 1 else f"one network, {networks[0]}"
-    said.append(
+    sentences.append(
         f"These are {len(report.points)} layers of {source}, in {plans} "
         f"plan{'s' if plans > 1 else ''}: not independent, and each count is of everything built "
         "for the layer (thresholds, sliding window, weight memory and FIFOs too). They are from "
         "Yosys, not from Vivado, and before placement: take the trend, not the slope, to another "
         "network or tool."
     )
-    return said
+    return sentences
 
 
 def _sentence(fit: Fit) -> str:
     target, kind = fit.target.upper(), f"MVAUs in {fit.impl.upper()}s"
-    made = fit.outcome.fit
-    if made is None:
+    line = fit.outcome.fit
+    if line is None:
         return f"{target} of {kind}: no fit. {fit.outcome.reason}"
-    if made.r2 is None:
-        return f"{target} of {kind} is the same in all {made.n} layers: there is nothing to fit."
+    if line.r2 is None:
+        return f"{target} of {kind} is the same in all {line.n} layers: there is nothing to fit."
     strength = (
         "explain almost all of"
-        if made.r2 >= 0.95
+        if line.r2 >= 0.95
         else "explain most of"
-        if made.r2 >= 0.8
+        if line.r2 >= 0.8
         else "explain a good part of"
-        if made.r2 >= 0.5
+        if line.r2 >= 0.5
         else "explain little of"
     )
-    parts = [f"the mean error is {made.mae:.0f} {target}"]
-    if made.mape is not None:
-        parts.append(f"{100 * made.mape:.0f} % of the layer")
-    left = "no leave-one-out error can be given"
-    if made.loo_mape is not None:
-        left = f"{100 * made.loo_mape:.0f} % for what the fit has not seen"
-    elif made.loo_mae is not None:
-        left = f"{made.loo_mae:.0f} {target} for what the fit has not seen"
-    rank = "" if made.spearman is None else f", rank correlation {made.spearman:.2f}"
-    slope = made.coefficients["bitops_per_cycle"]
+    parts = [f"the mean error is {line.mae:.0f} {target}"]
+    if line.mape is not None:
+        parts.append(f"{100 * line.mape:.0f} % of the layer")
+    unseen = "no leave-one-out error can be given"
+    if line.loo_mape is not None:
+        unseen = f"{100 * line.loo_mape:.0f} % for what the fit has not seen"
+    elif line.loo_mae is not None:
+        unseen = f"{line.loo_mae:.0f} {target} for what the fit has not seen"
+    rank = "" if line.spearman is None else f", rank correlation {line.spearman:.2f}"
+    slope = line.coefficients["bitops_per_cycle"]
     shape = (
-        f" The line is {slope:.2f} {target} per bit-operation per cycle and {made.intercept:.0f} "
+        f" The line is {slope:.2f} {target} per bit-operation per cycle and {line.intercept:.0f} "
         f"{target} whatever the work."
     )
     if fit.largest is not None and fit.r2_without_largest is not None:
         shape += (
             f" Without the largest layer ({fit.largest.name}) R² is {fit.r2_without_largest:.2f}"
         )
-        shape += ": one point carries the line." if fit.r2_without_largest < made.r2 - 0.1 else "."
-    few = " With so few points this is a hint, no more." if made.n < 10 else ""
+        shape += ": one point carries the line." if fit.r2_without_largest < line.r2 - 0.1 else "."
+    few = " With so few points this is a hint, no more." if line.n < 10 else ""
     return (
         f"{kind}: bit-operations per cycle {strength} the spread of {target} "
-        f"(R² {made.r2:.2f}{rank}, n = {made.n}); {', '.join(parts)}, {left}.{shape}{few}"
+        f"(R² {line.r2:.2f}{rank}, n = {line.n}); {', '.join(parts)}, {unseen}.{shape}{few}"
     )
 
 

@@ -64,10 +64,10 @@ def _cost(resources: Any, error: Any) -> list[Cell]:
 def _title(record: FoldingRecord) -> str:
     target = record.target
     room = f"{100 * target.fill:g} % of {record.board}"
-    asked = f"fastest within {room}"
+    goal = f"fastest within {room}"
     if target.fps is not None:
-        asked = f"cheapest of {target.fps:,} frames/s within {room}"
-    return f"Folding, {asked}: {record.fps:,.0f} frames/s at {record.clock_ns:g} ns"
+        goal = f"cheapest of {target.fps:,} frames/s within {room}"
+    return f"Folding, {goal}: {record.fps:,.0f} frames/s at {record.clock_ns:g} ns"
 
 
 def _note(record: FoldingRecord) -> str:

@@ -105,9 +105,9 @@ def history(rows: list[Row]) -> History:
 
 def _budget(budgets: list[Row]) -> BudgetCourse | None:
     for budget in reversed(budgets):
-        title, asked = budget.get("title"), budget.get("asked")
-        if isinstance(title, str) and is_number(asked):
-            return BudgetCourse(title, float(asked), _series(budgets, "reached"))
+        title, limit = budget.get("title"), budget.get("asked")
+        if isinstance(title, str) and is_number(limit):
+            return BudgetCourse(title, float(limit), _series(budgets, "reached"))
     return None
 
 
@@ -130,7 +130,7 @@ class _Course:
 
 
 def width_paths(rows: list[Row], frozen_at: dict[str, int | None]) -> tuple[WidthPath, ...]:
-    """Return the trajectory of every width that the log speaks of, in order of appearance.
+    """Return the trajectory of every width in the log, in order of appearance.
 
     ``frozen_at`` is the training's own record; the log adds the reason of a freeze, and the
     step where the record has none.

@@ -96,12 +96,12 @@ def _run(run: RunReport, drawn: Figures, slug: str) -> str:
         listed = "".join(f"<li>{_text(line)}</li>" for line in run.missing)
         gaps = f"<aside class='gaps'><h3>Not in this report</h3><ul>{listed}</ul></aside>"
     grid = "".join(_card(card) for card in cards(run))
-    said = "".join(f"<li>{_text(line)}</li>" for line in findings(run))
+    sentences = "".join(f"<li>{_text(line)}</li>" for line in findings(run))
     parts = [
         head,
         alarms,
         f"<div class='cards'>{grid}</div>" if grid else "",
-        f"<ul class='said'>{said}</ul>",
+        f"<ul class='said'>{sentences}</ul>",
         gaps,
         _section(
             "Accuracy against cost",
@@ -139,11 +139,11 @@ def _run(run: RunReport, drawn: Figures, slug: str) -> str:
 
 def _fit_section(fitted: FitReport, shared: Figures) -> str:
     sentences = verdict(fitted)
-    said = "".join(f"<p>{_text(line)}</p>" for line in sentences)
+    paragraphs = "".join(f"<p>{_text(line)}</p>" for line in sentences)
     tables = [t for t in (fits_table(fitted), points_table(fitted)) if t.rows]
     return _section(
         "Do bit-operations explain area?",
-        f"<div class='verdict'>{said}</div>",
+        f"<div class='verdict'>{paragraphs}</div>",
         _figure(shared.get("fit"), "all"),
         *(_table(table) for table in tables),
     )

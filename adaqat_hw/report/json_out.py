@@ -66,15 +66,15 @@ def run_json(run: RunReport) -> dict[str, Any]:
         "missing": list(run.missing),
         "warnings": list(run.warnings),
     }
-    made: dict[str, Any] = finite(body)
-    return made
+    json_body: dict[str, Any] = finite(body)
+    return json_body
 
 
 def _compression(plan: PlanReport | None) -> dict[str, Any]:
-    made = plan.compression if plan else None
+    compression = plan.compression if plan else None
     return {
-        "weight_compression": made.inner if made else None,
-        "weight_compression_total": made.total if made else None,
+        "weight_compression": compression.inner if compression else None,
+        "weight_compression_total": compression.total if compression else None,
     }
 
 
@@ -180,12 +180,12 @@ def frames_per_second(cycles: float | None, clock_ns: float | None) -> float | N
 
 def vivado_json(plan: PlanReport) -> dict[str, Any] | None:
     """Return what Vivado made of the plan: timing, power, files, and its use of the board."""
-    made = plan.build.vivado if plan.build else None
-    if made is None:
+    vivado = plan.build.vivado if plan.build else None
+    if vivado is None:
         return None
     shares = used(plan, "vivado_impl")
     return {
-        **made.model_dump(mode="json", exclude={"record", "schema_version"}),
+        **vivado.model_dump(mode="json", exclude={"record", "schema_version"}),
         "utilisation": {name: shares[name] for name in NAMES} if shares else None,
         "over": over(plan, "vivado_impl") if shares else None,
         "fits_board": fits(plan, "vivado_impl"),
@@ -237,8 +237,8 @@ def resources_json(plan: PlanReport, source: Source) -> dict[str, Any]:
     cycles = cycles_at(plan.build, source) if report is not None else None
     head = {"plan": plan.variant, "source": source, "cycles_per_frame": cycles}
     if report is None:
-        kept = ("layers", "layer_sum", "total_is_sum", "slack_ns", "fmax_mhz", "unmatched")
-        empty = dict.fromkeys((*NAMES, *kept, "tool", "report"))
+        facts = ("layers", "layer_sum", "total_is_sum", "slack_ns", "fmax_mhz", "unmatched")
+        empty = dict.fromkeys((*NAMES, *facts, "tool", "report"))
         return {**head, "part": request.part if request else None, **empty}
     return {
         **head,
@@ -264,7 +264,7 @@ def resources_json(plan: PlanReport, source: Source) -> dict[str, Any]:
 
 def tool_versions(run: RunReport) -> dict[str, list[str]]:
     """Return every tool and the versions of it that made this run's records."""
-    found: dict[str, set[str]] = {}
+    versions: dict[str, set[str]] = {}
     for plan in run.plans:
         build = plan.build
         records = (
@@ -275,15 +275,15 @@ def tool_versions(run: RunReport) -> dict[str, list[str]]:
         )
         for record in records:
             for tool, version in (record.tool_versions if record else {}).items():
-                found.setdefault(tool, set()).add(version)
+                versions.setdefault(tool, set()).add(version)
         for report in build.resources.values() if build else ():
-            found.setdefault(report.tool, set()).add(report.tool_version)
-    return {tool: sorted(found[tool]) for tool in sorted(found)}
+            versions.setdefault(report.tool, set()).add(report.tool_version)
+    return {tool: sorted(versions[tool]) for tool in sorted(versions)}
 
 
 def fit_json(reports: Sequence[RunReport], fitted: FitReport | None = None) -> dict[str, Any]:
     """Return points, fits with their quality, and what they are worth in words."""
-    made = fitted or fit_runs(reports)
+    fits = fitted or fit_runs(reports)
     body: dict[str, Any] = finite(
         {
             "source": SYNTH,
@@ -296,7 +296,7 @@ def fit_json(reports: Sequence[RunReport], fitted: FitReport | None = None) -> d
                     "lut": p.lut,
                     "dsp": p.dsp,
                 }
-                for p in made.points
+                for p in fits.points
             ],
             "fits": [
                 {
@@ -308,10 +308,10 @@ def fit_json(reports: Sequence[RunReport], fitted: FitReport | None = None) -> d
                     "largest_layer": f.largest.name if f.largest else None,
                     "r2_without_largest": f.r2_without_largest,
                 }
-                for f in made.fits
+                for f in fits.fits
             ],
-            "left_out": list(made.left_out),
-            "verdict": verdict(made),
+            "left_out": list(fits.left_out),
+            "verdict": verdict(fits),
         }
     )
     return body
@@ -322,7 +322,7 @@ def finite(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
+        return {key: finite(element) for key, element in value.items()}
     if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
+        return [finite(element) for element in value]
     return value

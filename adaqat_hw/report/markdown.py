@@ -31,10 +31,10 @@ def to_markdown(reports: Sequence[RunReport], fitted: FitReport | None = None) -
     parts: list[str] = [_table(runs_table(reports))] if len(reports) > 1 else []
     for run in reports:
         parts += _run(run)
-    made = fitted or fit_runs(reports)
+    fits = fitted or fit_runs(reports)
     if any(run.hardware for run in reports):
-        parts += ["## BitOPs against area", *(f"{_text(line)}\n" for line in verdict(made))]
-        parts += [_table(fits_table(made)), _table(points_table(made))]
+        parts += ["## BitOPs against area", *(f"{_text(line)}\n" for line in verdict(fits))]
+        parts += [_table(fits_table(fits)), _table(points_table(fits))]
     parts.append(f"{MISSING}: {MISSING_IN_WORDS}.")
     return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
 

@@ -11,7 +11,7 @@ def tools_table(run: RunReport) -> Table:
     """Every tool whose version the records name."""
     columns = (Column("tool", numeric=False), Column("version", numeric=False))
     rows = tuple(
-        (words(tool), words(", ".join(found))) for tool, found in tool_versions(run).items()
+        (words(tool), words(", ".join(versions))) for tool, versions in tool_versions(run).items()
     )
     return Table("tools", "Tools", columns, rows)
 

@@ -117,7 +117,7 @@ def _fits(report: FitReport) -> list[RenderableType]:
 def _rich(table: Table) -> RenderableType:
     if not table.rows:
         return Text(f"{clean(table.title)}: nothing on record", style="yellow")
-    made = RichTable(
+    rendered = RichTable(
         title=escape(clean(table.title)),
         caption=escape(clean(table.note)) or None,
         title_justify="left",
@@ -131,10 +131,10 @@ def _rich(table: Table) -> RenderableType:
         # A line break after the underscore keeps a column of numbers as narrow as its numbers.
         source = escape(column.source).replace("_", "_\n")
         head = escape(column.head) + (f"\n[dim]{source}[/]" if source else "")
-        made.add_column(head, justify="right" if column.numeric else "left", overflow="fold")
+        rendered.add_column(head, justify="right" if column.numeric else "left", overflow="fold")
     for row in table.rows:
-        made.add_row(*(_cell(cell) for cell in row))
-    return made
+        rendered.add_row(*(_cell(cell) for cell in row))
+    return rendered
 
 
 def _cell(cell: Cell) -> Text:

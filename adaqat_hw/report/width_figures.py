@@ -70,16 +70,16 @@ def _panels(plan: PlanReport) -> list[tuple[str, list[_Drawn]]]:
     left = dict(paths)
     panels = []
     for row in plan.plan.layers if plan.plan else ():
-        wanted = {
+        colours = {
             f"weights:{row.layer}": _COLOURS["weights"],
             f"acts:{row.act}": _COLOURS["activations"],
             f"acts:{row.second_act}": SERIES[2],
         }
-        found = [(paths[name], colour) for name, colour in wanted.items() if name in paths]
+        panel = [(paths[name], colour) for name, colour in colours.items() if name in paths]
         # A layer of fixed weights shows its activations only where no other layer does.
-        if any(path.operand == "weights" or path.name in left for path, _ in found):
-            panels.append((row.layer, found))
-        for path, _ in found:
+        if any(path.operand == "weights" or path.name in left for path, _ in panel):
+            panels.append((row.layer, panel))
+        for path, _ in panel:
             left.pop(path.name, None)
     groups: dict[str, list[_Drawn]] = {}
     for path in left.values():
@@ -221,10 +221,10 @@ def gradients(plan: PlanReport) -> Figure | None:
             steps = [pull.step for pull in path.pulls]
             parts = ([-pull.task for pull in path.pulls], [pull.hardware for pull in path.pulls])
             drawn: list[float] = []
-            for values, colour, what in zip(parts, SERIES, _PARTS, strict=False):
+            for values, colour, part in zip(parts, SERIES, _PARTS, strict=False):
                 xs, ys = averages(steps, values, 60)
                 line = axis.plot(xs, ys, color=colour, lw=1.1)[0]
-                canvas.tip(line, f"{path.name}: {what}")
+                canvas.tip(line, f"{path.name}: {part}")
                 drawn += ys
             axis.axhline(0, color=MUTED, lw=0.6)
             axis.set_ylim(*_range(drawn))

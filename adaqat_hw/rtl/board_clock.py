@@ -45,15 +45,14 @@ def choose_clock(clock_ns: float, oscillator_mhz: float, pll: PllLimits | None) 
     >>> round(choose_clock(15.0, 25.0, pll).mhz, 3)
     66.667
     """
-    wanted = 1000 / clock_ns
-    slack = 1 + 1e-6  # 15 ns are 66.666... MHz
-    choices = [(oscillator_mhz, 0, 1)] if oscillator_mhz <= wanted * slack else []
+    limit_mhz = 1000 / clock_ns * (1 + 1e-6)  # 15 ns are 66.666... MHz
+    choices = [(oscillator_mhz, 0, 1)] if oscillator_mhz <= limit_mhz else []
     if pll is not None and oscillator_mhz >= pll.detector_min_mhz:
         dividers = range(1, pll.divider_max + 1)
         for op_div in dividers:
             vco = oscillator_mhz * op_div
             if pll.vco_min_mhz <= vco <= pll.vco_max_mhz:
-                choices += [(vco / d, op_div, d) for d in dividers if vco / d <= wanted * slack]
+                choices += [(vco / d, op_div, d) for d in dividers if vco / d <= limit_mhz]
     if not choices:
         raise ConfigError(
             f"A clock of {clock_ns!r} ns cannot be made from the board's {oscillator_mhz:g} MHz; "

@@ -1,4 +1,4 @@
-"""Say why an accelerator stands still: which FIFO is full, and for which stream a join waits."""
+"""Explain a deadlock: which FIFO is full, and for which stream a join waits."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def explain_deadlock(graph: HardwareGraph, trial: Trial) -> str:
 def _stuck_joins(graph: HardwareGraph, trial: Trial) -> list[tuple[int, int, HardwareNode]]:
     """Return (full FIFO, empty FIFO, join) wherever a join waits beside a full FIFO."""
     index = {fifo.outputs[0].name: k for k, fifo in enumerate(fifo_nodes(graph))}
-    found = []
+    stuck = []
     for node in graph.nodes:
         queues = [index[s.name] for s in node.inputs if s.name in index]
         empty = [k for k in queues if trial.held[k] == 0]
         full = [k for k in queues if trial.held[k] >= trial.depths[k]]
         if empty and full:
-            found += [(k, empty[0], node) for k in full]
-    return found
+            stuck += [(k, empty[0], node) for k in full]
+    return stuck
 
 
 def _names(node: HardwareNode) -> set[str]:

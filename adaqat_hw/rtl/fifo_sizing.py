@@ -89,7 +89,7 @@ def size_fifos(
             design gets the same depths on every machine.
 
     Raises:
-        StageFailed: the accelerator stands still however deep its FIFOs are.
+        StageFailed: the accelerator deadlocks however deep its FIFOs are.
     """
     return _Search(graph, run, note, max_trials, max_cycles).find()
 
@@ -98,14 +98,14 @@ def check_depths(graph: HardwareGraph, run: TrialRunner, depths: Sequence[int]) 
     """Measure given depths.
 
     Raises:
-        StageFailed: the accelerator stands still with them; the stuck streams are named.
+        StageFailed: the accelerator deadlocks with them; the stuck streams are named.
     """
     trial = run(depths, frames=_CONFIRM_FRAMES, warm=_WARM)
     interval = _require_interval(graph, trial)
     node, cycles = slowest_node(graph)
     names = [fifo.name for fifo in fifo_nodes(graph)]
-    made = dict(zip(names, depths, strict=True))
-    return Sizing(made, interval, interval, node, cycles, _CONFIRM_FRAMES, 1, True)
+    by_name = dict(zip(names, depths, strict=True))
+    return Sizing(by_name, interval, interval, node, cycles, _CONFIRM_FRAMES, 1, True)
 
 
 class _Search:
@@ -132,8 +132,8 @@ class _Search:
         first = self._trial(deep)
         interval_deep = _require_interval(self._graph, first)
         # FINN's estimate of the slowest layer can be off to either side: hold both to account.
-        wanted = min(self._slowest, interval_deep) * (1 + TOLERANCE)
-        self._goal = max(wanted, interval_deep * _NEAREST)
+        goal = min(self._slowest, interval_deep) * (1 + TOLERANCE)
+        self._goal = max(goal, interval_deep * _NEAREST)
         self._note(
             f"{len(self._fifos)} FIFOs as deep as two frames: {interval_deep:.0f} cycles per frame "
             f"({self._node} needs {self._slowest})"
@@ -145,7 +145,7 @@ class _Search:
         for frames in (_FRAMES, _CONFIRM_FRAMES):
             self._frames = frames
             depths, before = self._grow(depths)
-            self._note(f"fast enough with {self._say(depths)}")
+            self._note(f"fast enough with {self._depths_text(depths)}")
             # What stood before the last growth was too little then: a good place to start from.
             depths, _ = self._shrink(depths, before)
             depths, proven = self._shrink(depths, [MIN_DEPTH - 1] * len(depths))
@@ -154,7 +154,8 @@ class _Search:
                 break
         interval = _require_interval(self._graph, last)
         self._note(
-            f"{self._say(depths)}: {interval:.0f} cycles per frame, {self._trials} simulations"
+            f"{self._depths_text(depths)}: {interval:.0f} cycles per frame, "
+            f"{self._trials} simulations"
         )
         return Sizing(
             depths={fifo.name: d for fifo, d in zip(self._fifos, depths, strict=True)},
@@ -170,7 +171,7 @@ class _Search:
     def _first_depths(self) -> list[int]:
         """Return the least depth everywhere, but before a join for the input that waits longest.
 
-        Its FIFO holds what the other branches still work on; with less they soon stand still.
+        Its FIFO holds what the other branches still work on; with less they soon deadlock.
         """
         depths = [MIN_DEPTH] * len(self._fifos)
         index = {fifo.outputs[0].name: k for k, fifo in enumerate(self._fifos)}
@@ -193,36 +194,38 @@ class _Search:
     def _fast(self, trial: Trial) -> bool:
         return trial.interval is not None and trial.interval <= self._goal
 
-    def _grow(self, depths: Sequence[int]) -> tuple[list[int], list[int]]:
+    def _grow(self, start: Sequence[int]) -> tuple[list[int], list[int]]:
         """Return depths that reach the goal, and those that had not before their last growth."""
-        now = list(depths)
-        before = [MIN_DEPTH - 1] * len(now)
-        limits = [max(pair) for pair in zip(now, self._bounds, strict=True)]
-        most = [max(d, capacity(fifo)) for d, fifo in zip(now, self._fifos, strict=True)]
+        depths = list(start)
+        before = [MIN_DEPTH - 1] * len(depths)
+        limits = [max(pair) for pair in zip(depths, self._bounds, strict=True)]
+        most = [max(d, capacity(fifo)) for d, fifo in zip(depths, self._fifos, strict=True)]
         for _ in range(_MAX_GROWTHS):
-            trial = self._trial(now)
+            trial = self._trial(depths)
             if self._fast(trial):
-                return _trimmed(now, trial, [MIN_DEPTH] * len(now)), before
-            chosen = self._in_the_way(trial, now, limits)
+                return _trimmed(depths, trial, [MIN_DEPTH] * len(depths)), before
+            chosen = self._in_the_way(trial, depths, limits)
             if not chosen:
                 # The bounds came from a steady source; under back-pressure more may be needed.
                 limits = [min(2 * limit, m) for limit, m in zip(limits, most, strict=True)]
-                chosen = self._in_the_way(trial, now, limits)
+                chosen = self._in_the_way(trial, depths, limits)
             if not chosen:
                 break
             deadlock = trial.outcome == "deadlock"
             for k in chosen:
-                before[k] = now[k]
-                now[k] = limits[k] if deadlock else min(2 * now[k], limits[k])
-            self._note(f"{self._tell(trial)}; {len(chosen)} FIFOs grow, {self._say(now)}")
+                before[k] = depths[k]
+                depths[k] = limits[k] if deadlock else min(2 * depths[k], limits[k])
+            self._note(
+                f"{self._trial_text(trial)}; {len(chosen)} FIFOs grow, {self._depths_text(depths)}"
+            )
         self._note("nothing more is seen to help: shrinking from FIFOs as deep as two frames")
         return most, [MIN_DEPTH - 1] * len(most)
 
-    def _in_the_way(self, trial: Trial, now: Sequence[int], limits: Sequence[int]) -> list[int]:
-        growable = [k for k in range(len(now)) if now[k] < limits[k]]
+    def _in_the_way(self, trial: Trial, depths: Sequence[int], limits: Sequence[int]) -> list[int]:
+        growable = [k for k in range(len(depths)) if depths[k] < limits[k]]
         if trial.outcome != "done":
             joins = set(full_before_joins(self._graph, trial))
-            full = [k for k in growable if trial.held[k] >= now[k]]
+            full = [k for k in growable if trial.held[k] >= depths[k]]
             return [k for k in full if k in joins] or full
         least = _IN_THE_WAY * self._slowest * (len(trial.ends) - trial.warm)
         gain = {k: self._gain(trial, k) for k in growable}
@@ -254,7 +257,7 @@ class _Search:
             for group in sorted(groups, key=lambda g: -self._saving(g, good, bad)):
                 if not self._shrink_group(group, good, bad):
                     return good, False
-            self._note(f"{self._trials} simulations, {self._say(good)}")
+            self._note(f"{self._trials} simulations, {self._depths_text(good)}")
 
     def _alike(
         self, able: Sequence[int], good: Sequence[int], bad: Sequence[int]
@@ -265,8 +268,8 @@ class _Search:
             groups.setdefault((self._bits[k], good[k], bad[k]), []).append(k)
         worth = _WORTH * self._total(good)
         few = [group for group in groups.values() if self._saving(group, good, bad) <= worth]
-        rest = [group for group in groups.values() if group not in few]
-        return [*rest, [k for group in few for k in group]] if few else rest
+        single = [group for group in groups.values() if group not in few]
+        return [*single, [k for group in few for k in group]] if few else single
 
     def _shrink_group(self, group: list[int], good: list[int], bad: list[int]) -> bool:
         """Lower ``good`` or raise ``bad`` of every FIFO of the group; False: out of budget."""
@@ -300,10 +303,10 @@ class _Search:
     def _total(self, depths: Sequence[int]) -> int:
         return sum(d * bits for d, bits in zip(depths, self._bits, strict=True))
 
-    def _say(self, depths: Sequence[int]) -> str:
+    def _depths_text(self, depths: Sequence[int]) -> str:
         return f"{sum(depths)} beats, {self._total(depths)} bits in all"
 
-    def _tell(self, trial: Trial) -> str:
+    def _trial_text(self, trial: Trial) -> str:
         if trial.interval is None:
             return explain_deadlock(self._graph, trial)
         return f"{trial.interval:.0f} cycles per frame"

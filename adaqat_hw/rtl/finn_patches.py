@@ -1,8 +1,8 @@
-"""Mends for finn-rtllib: places that slang (Yosys) or Verilator refuse.
+"""Patches of finn-rtllib's Verilog where slang (Yosys) or Verilator refuses it.
 
 The only file of this package that knows about them. They are applied to the copy of the
 sources that the stitcher makes, never to the installed FINN. Every file that was changed says
-so in its last line, which also makes mending twice harmless.
+so in its last line, which also makes patching twice harmless.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from pathlib import Path
 from adaqat_hw.errors import StageFailed
 from adaqat_hw.schema import write_atomic
 
-_STAGE = "stitch/mend"
-_MARK = "// Mended by adaqat-hw: "
+_STAGE = "stitch/patch"
+_MARK = "// Patched by adaqat-hw: "
 
 
 @dataclass(frozen=True)
 class FinnPatch:
-    """One textual mend of one file.
+    """One textual patch of one file.
 
     Attributes:
         name: what the changed file is marked with.
@@ -28,7 +28,7 @@ class FinnPatch:
         pattern: regular expression, multi-line.
         replacement: as for ``re.sub``.
         version: version of finn-plus in which the symptom was seen.
-        symptom: which tool says what without the mend.
+        symptom: which tool says what without the patch.
         delete_when: how to tell that the rule is no longer needed.
     """
 
@@ -130,9 +130,9 @@ FINN_PATCHES: tuple[FinnPatch, ...] = (
 
 
 def patch_text(name: str, text: str, source: str | None = None) -> tuple[str, tuple[str, ...]]:
-    """Return the mended text of the file ``name`` and the names of the rules now applied.
+    """Return the patched text of the file ``name`` and the names of the rules now applied.
 
-    Text that is marked as mended by a rule is not touched by that rule again.
+    Text that is marked as patched by a rule is not touched by that rule again.
 
     Args:
         name: file name without folders; it selects the rules.
@@ -142,10 +142,10 @@ def patch_text(name: str, text: str, source: str | None = None) -> tuple[str, tu
     Raises:
         StageFailed: a rule for this file matches nowhere.
     """
-    done = _marks(text)
+    earlier = _marks(text)
     applied = []
     for rule in FINN_PATCHES:
-        if rule.file != name or rule.name in done:
+        if rule.file != name or rule.name in earlier:
             continue
         text, count = re.subn(rule.pattern, rule.replacement, text, flags=re.MULTILINE)
         if count == 0:
@@ -162,7 +162,7 @@ def patch_text(name: str, text: str, source: str | None = None) -> tuple[str, tu
 
 
 def patch_file(path: Path) -> tuple[str, ...]:
-    """Mend a file in place and return the names of the rules that changed it."""
+    """Patch a file in place and return the names of the rules that changed it."""
     text, applied = patch_text(path.name, path.read_text(encoding="utf-8"), str(path))
     if applied:
         write_atomic(path, text)

@@ -141,9 +141,9 @@ def versions(flow: OpenFlow) -> dict[str, str]:
         if beside and wheel is not None:
             by_name[tool.name] = wheel
             continue
-        said = tools.program_version(program) or ""
-        inner = re.search(r"[Vv]ersion ([^()\s]+)", said)
-        by_name[tool.name] = inner[1] if inner else said or "unknown"
+        version_text = tools.program_version(program) or ""
+        inner = re.search(r"[Vv]ersion ([^()\s]+)", version_text)
+        by_name[tool.name] = inner[1] if inner else version_text or "unknown"
     return by_name
 
 
@@ -232,11 +232,11 @@ class _Run:
         data_files: Mapping[str, Path],
         version: str,
     ) -> Path:
-        given = [f"-G {name}={value:d}" for name, value in sorted(parameters.items())]
-        read = [*_READ, *given, "--top", top, *(path.name for path in sources)]
+        overrides = [f"-G {name}={value:d}" for name, value in sorted(parameters.items())]
+        arguments = [*_READ, *overrides, "--top", top, *(path.name for path in sources)]
         flow = self._device.family.synthesis
         synth = " ".join([flow.command, *flow.options, "-top", top, "-json", _NETLIST])
-        script = f"read_slang {' '.join(read)}\n{synth}\n"
+        script = f"read_slang {' '.join(arguments)}\n{synth}\n"
         files = {path.name: path for path in sources} | dict(data_files)
         identity = {
             "script": script,
@@ -318,13 +318,13 @@ class _Run:
         self, tool: str, argv: list[str], folder: Path, log: Path, names: tuple[str, ...]
     ) -> None:
         def line(text: str) -> None:
-            for said, phase in _PHASES:
-                if said in text:
+            for marker, phase in _PHASES:
+                if marker in text:
                     self._note(f"{tool}: {phase}")
 
-        said = folder / f".{tool}.log"
-        ended = run_program(argv, folder=folder, log=said, on_line=line, limit_s=self._timeout_s)
-        put_file(said, log)
+        own_log = folder / f".{tool}.log"
+        ended = run_program(argv, folder=folder, log=own_log, on_line=line, limit_s=self._timeout_s)
+        put_file(own_log, log)
         if ended.expired:
             reason = f"{tool} had not finished after {self._timeout_s:g} s"
             raise StageFailed(STAGE, f"{reason}; give it more time or a smaller design.", log)

@@ -88,11 +88,11 @@ def too_large(log: str, cells: Mapping[str, RoutedCell]) -> str | None:
         return cells[name].title if name in cells else name
 
     over = [
-        f"{int(used):,} of {int(has):,} {title(name)}"
-        for name, used, has in _USED.findall(log)
-        if int(used) > int(has)
+        f"{int(used):,} of {int(available):,} {title(name)}"
+        for name, used, available in _USED.findall(log)
+        if int(used) > int(available)
     ]
     if over:
         return " and ".join(dict.fromkeys(over))
-    found = _NO_ROOM.search(log)
-    return None if found is None else f"more {title(found[1])} than there are"
+    match = _NO_ROOM.search(log)
+    return None if match is None else f"more {title(match[1])} than there are"

@@ -31,7 +31,7 @@ def limits(dtype: IntType) -> tuple[int, int]:
     return 0, (1 << dtype.bits) - 1
 
 
-def require_range(values: ArrayLike, dtype: IntType, what: str) -> IntArray:
+def require_range(values: ArrayLike, dtype: IntType, name: str) -> IntArray:
     """Return ``values`` as int64; raise ValueError when one is not of ``dtype``.
 
     Args:
@@ -41,14 +41,14 @@ def require_range(values: ArrayLike, dtype: IntType, what: str) -> IntArray:
     """
     array = np.asarray(values)
     if array.dtype.kind not in "iub":
-        raise ValueError(f"{what} must be integers, not {array.dtype.name!r}.")
+        raise ValueError(f"{name} must be integers, not {array.dtype.name!r}.")
     low, high = limits(dtype)
     if array.size:
         for extreme in (int(array.min()), int(array.max())):
             if not low <= extreme <= high:
                 sign = "signed" if dtype.signed else "unsigned"
                 raise ValueError(
-                    f"{what} holds {extreme!r}, outside {low}..{high} of {dtype.bits} bits {sign}."
+                    f"{name} holds {extreme!r}, outside {low}..{high} of {dtype.bits} bits {sign}."
                 )
     return array.astype(np.int64)
 

@@ -133,14 +133,14 @@ def simulate_line(
         drain=3 * _BITS * bit,
     )
     data = bytes(run.words)
-    found: list[bytes] = []
+    bodies: list[bytes] = []
     for size in answers:
-        found.append(_opened(data[:size], b"R" if found else b"A"))
+        bodies.append(_opened(data[:size], b"R" if bodies else b"A"))
         data = data[size:]
-    identity = parse_identity(found[0])
+    identity = parse_identity(bodies[0])
     if identity != sizes:
         raise StageFailed("bitstream", f"over the line the device says {identity!r}, not {sizes!r}")
-    return identity, [result_values(body, design.sink) for body in found[1:]]
+    return identity, [result_values(body, design.sink) for body in bodies[1:]]
 
 
 def _packet(data: bytes) -> list[int]:

@@ -111,14 +111,15 @@ class Accelerator:
         body = self._answer(b"A", IDENTITY_BYTES)
         if body is None:
             raise StageFailed("serial link", "nothing answers, or not as this accelerator does")
-        found = parse_identity(body)
+        identity = parse_identity(body)
         source, sink = graph.input_stream, graph.output_stream
-        wanted = (source.beats * source.width // 8, sink.beats * sink.width // 8)
-        if (found.frame_bytes, found.result_bytes) != wanted or build not in (None, found.build):
+        sizes = (source.beats * source.width // 8, sink.beats * sink.width // 8)
+        same_sizes = (identity.frame_bytes, identity.result_bytes) == sizes
+        if not same_sizes or build not in (None, identity.build):
             raise ConfigError(
-                f"The board holds build {found.build!r} with frames of {found.frame_bytes} and "
-                f"results of {found.result_bytes} bytes, not {build!r} with {wanted[0]} and "
-                f"{wanted[1]}; load the right bitstream."
+                f"The board holds build {identity.build!r} with frames of {identity.frame_bytes} "
+                f"and results of {identity.result_bytes} bytes, not {build!r} with {sizes[0]} and "
+                f"{sizes[1]}; load the right bitstream."
             )
 
     def run(self, frames: IntArray) -> IntArray:
@@ -144,8 +145,8 @@ class Accelerator:
         if data != head:
             return None
         data += self._port.read(size + 1)
-        whole = len(data) == size + 2 and crc8(data[:-1]) == data[-1]
-        return data[1:-1] if whole else None
+        complete = len(data) == size + 2 and crc8(data[:-1]) == data[-1]
+        return data[1:-1] if complete else None
 
     def _reset(self) -> None:
         self._port.send_break(0.01)

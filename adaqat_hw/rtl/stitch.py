@@ -5,7 +5,7 @@ Written under ``<build>/rtl/``::
     accelerator.sv    the top: one instance per node, streams between them
     node_<node>.sv    one module per node: FINN's or this project's module, ties, weights
     layer_<k>.sv      the nodes of one layer, for synthesis out of context
-    finn/             mended copies of FINN's sources, as far as they are used
+    finn/             patched copies of FINN's sources, as far as they are used
     adaqat/           copies of this project's modules, as far as they are used
     data/             memory files; the RTL names them without folder
     files.f           all sources in order, relative to ``rtl/``
@@ -100,7 +100,7 @@ def stitch(
 
     Raises:
         ConfigError: streams that do not join, a node without RTL, a missing parameter or file.
-        StageFailed: a mend of FINN's sources does not apply any more.
+        StageFailed: a patch of FINN's sources no longer applies.
     """
     require_identifier(top, "The top module's name")
     check_streams(graph)
@@ -120,7 +120,7 @@ def stitch(
             groups.setdefault(node.layer, []).append(node)
     layer_modules = {layer: modules[f"layer_{k}"] for k, layer in enumerate(groups)}
 
-    texts = {f"{item.module}.sv": item.text for item in rtl.values()}
+    texts = {f"{verilog.module}.sv": verilog.text for verilog in rtl.values()}
     texts[f"{top}.sv"] = _netlist(
         top, f"Accelerator of {comment(graph.network)}.", graph.nodes, rtl,
         [graph.input_stream], [graph.output_stream],
@@ -140,13 +140,13 @@ def stitch(
     layers = {
         layer: chooser.unit(layer_modules[layer], members) for layer, members in groups.items()
     }
-    whole = chooser.unit(top, graph.nodes)
-    _write(folder, texts, rtl, chooser.copies, whole)
+    unit = chooser.unit(top, graph.nodes)
+    _write(folder, texts, rtl, chooser.copies, unit)
     return StitchedDesign(
         folder=folder,
         top=top,
-        sources=whole.sources,
-        data_files=whole.data_files,
+        sources=unit.sources,
+        data_files=unit.data_files,
         input_width=graph.input_stream.width,
         output_width=graph.output_stream.width,
         nodes=units,
@@ -168,10 +168,10 @@ class _Chooser:
         sources: list[Path] = []
         data: dict[str, Path] = {}
         for node in nodes:
-            item = self._rtl[node.name]
-            for core in item.cores:
+            verilog = self._rtl[node.name]
+            for core in verilog.cores:
                 sources += [self._copy(path) for path in self._index.needed_by(core)]
-            for name in (*item.texts, *item.files):
+            for name in (*verilog.texts, *verilog.files):
                 data[name] = self._folder / "data" / name
         modules = [self._rtl[node.name].module for node in nodes]
         sources += [self._folder / f"{name}.sv" for name in modules]
@@ -290,7 +290,7 @@ def _write(
     texts: Mapping[str, str],
     rtl: Mapping[str, NodeRtl],
     copies: Mapping[Path, Path],
-    whole: RtlUnit,
+    unit: RtlUnit,
 ) -> None:
     """Write everything under a temporary name, then put it in the place of ``folder``."""
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
@@ -303,18 +303,18 @@ def _write(
         for original, copy in copies.items():
             text, _ = patch_text(original.name, original.read_text(encoding="utf-8"), str(original))
             (temporary / copy.relative_to(folder)).write_text(text, encoding="utf-8")
-        for item in rtl.values():
-            for name, text in item.texts.items():
+        for verilog in rtl.values():
+            for name, text in verilog.texts.items():
                 (temporary / "data" / name).write_text(text, encoding="utf-8")
-            for name, path in item.files.items():
+            for name, path in verilog.files.items():
                 shutil.copyfile(path, temporary / "data" / name)
-        listing = [path.relative_to(folder).as_posix() for path in whole.sources]
+        listing = [path.relative_to(folder).as_posix() for path in unit.sources]
         (temporary / "files.f").write_text("\n".join(listing) + "\n", encoding="utf-8")
         if folder.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
-            folder.rename(old / folder.name)
+            previous = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
+            folder.rename(previous / folder.name)
             temporary.rename(folder)
-            shutil.rmtree(old, ignore_errors=True)
+            shutil.rmtree(previous, ignore_errors=True)
         else:
             temporary.rename(folder)
     finally:

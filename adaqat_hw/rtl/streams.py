@@ -21,24 +21,24 @@ def check_streams(graph: HardwareGraph) -> None:
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"Two nodes of the hardware graph are named {name!r}.")
-    made = [("the graph's input", graph.input_stream)]
+    sources = [("the graph's input", graph.input_stream)]
     used = [("the graph's output", graph.output_stream)]
     for node in graph.nodes:
-        made += [(f"node {node.name!r}", stream) for stream in node.outputs]
+        sources += [(f"node {node.name!r}", stream) for stream in node.outputs]
         used += [(f"node {node.name!r}", stream) for stream in node.inputs]
-    producers = _by_name(made, "is produced by")
+    producers = _by_name(sources, "is produced by")
     consumers = _by_name(used, "is consumed by")
-    for name, (user, wanted) in consumers.items():
+    for name, (user, received) in consumers.items():
         if name not in producers:
             raise ConfigError(
                 f"Stream {name!r}, consumed by {user}, has no producer; each stream needs exactly "
                 "one producer and one consumer."
             )
         maker, sent = producers[name]
-        if _beat(sent) != _beat(wanted):
+        if _beat(sent) != _beat(received):
             raise ConfigError(
                 f"Stream {name!r} leaves {maker} as {_say(sent)} and enters {user} as "
-                f"{_say(wanted)}; a data width converter is missing between them."
+                f"{_say(received)}; a data width converter is missing between them."
             )
     for name, (maker, _) in producers.items():
         if name not in consumers:
@@ -50,24 +50,24 @@ def check_streams(graph: HardwareGraph) -> None:
 
 def outer_streams(nodes: Sequence[HardwareNode]) -> tuple[list[Stream], list[Stream]]:
     """Return the streams that enter and that leave a group of nodes, in node order."""
-    made = {stream.name for node in nodes for stream in node.outputs}
+    produced = {stream.name for node in nodes for stream in node.outputs}
     used = {stream.name for node in nodes for stream in node.inputs}
-    inputs = [s for node in nodes for s in node.inputs if s.name not in made]
+    inputs = [s for node in nodes for s in node.inputs if s.name not in produced]
     outputs = [s for node in nodes for s in node.outputs if s.name not in used]
     return inputs, outputs
 
 
 def _by_name(ends: list[tuple[str, Stream]], verb: str) -> dict[str, tuple[str, Stream]]:
     table: dict[str, tuple[str, Stream]] = {}
-    for who, stream in ends:
+    for owner, stream in ends:
         if stream.name in table:
             raise ConfigError(
-                f"Stream {stream.name!r} {verb} {table[stream.name][0]} and by {who}; each stream "
-                "needs exactly one producer and one consumer."
+                f"Stream {stream.name!r} {verb} {table[stream.name][0]} and by {owner}; each "
+                "stream needs exactly one producer and one consumer."
             )
         if stream.elements < 1 or stream.beats < 1 or stream.dtype.bits < 1:
             raise ConfigError(f"Stream {stream.name!r} is {_say(stream)}; all must be positive.")
-        table[stream.name] = (who, stream)
+        table[stream.name] = (owner, stream)
     return table
 
 

@@ -141,7 +141,7 @@ def synthesize_many(
     workers = len(os.sched_getaffinity(0)) if workers is None else workers
     if workers < 1:
         raise ConfigError(f"The number of workers is {workers!r}; at least 1 is needed.")
-    done: dict[str, SynthesisResult] = {}
+    results: dict[str, SynthesisResult] = {}
     stop = threading.Event()
     with signals_end_programs(), ThreadPoolExecutor(max_workers=workers) as pool:
         running: dict[Future[SynthesisResult], str] = {
@@ -153,14 +153,14 @@ def synthesize_many(
                 finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                 for future in finished:
                     name = running[future]
-                    done[name] = future.result()
+                    results[name] = future.result()
                     if progress is not None:
-                        progress(name, done[name], len(done), len(listed))
+                        progress(name, results[name], len(results), len(listed))
         except BaseException:
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return {name: done[name] for name in names}
+    return {name: results[name] for name in names}
 
 
 def _synthesize(
@@ -265,8 +265,8 @@ def _key(job: SynthesisJob, sources: Sequence[Path], version: str) -> str:
 def _cells(text: str, top: str, log: Path) -> dict[str, int]:
     """Return the cells by type from Yosys's statistics."""
     try:
-        found = json.loads(text)["design"]["num_cells_by_type"]
-        return {str(kind): int(count) for kind, count in found.items()}
+        counts = json.loads(text)["design"]["num_cells_by_type"]
+        return {str(kind): int(count) for kind, count in counts.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
         raise StageFailed(
             _STAGE, f"Yosys's statistics of {top!r} are damaged ({exc!r}).", log

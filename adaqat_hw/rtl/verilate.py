@@ -204,12 +204,12 @@ class Simulator:
                 statuses=(0, _TIMEOUT_STATUS, _VIOLATION_STATUS, _SURPLUS_STATUS),
             )
             raw = sink.read_bytes() if sink.is_file() else b""
-        got, cycles = _parse_output(raw, self.output_width)
+        received, cycles = _parse_output(raw, self.output_width)
         if status == _VIOLATION_STATUS:
             raise StageFailed(
                 _STAGE,
                 f"the device broke the output stream's protocol in cycle {summary['cycles']}, "
-                f"after {len(got)} of {expected} words: {summary['violation']}.",
+                f"after {len(received)} of {expected} words: {summary['violation']}.",
             )
         if status == _SURPLUS_STATUS:
             raise StageFailed(
@@ -221,13 +221,13 @@ class Simulator:
             last = f"the last in cycle {cycles[-1]}" if cycles else "not one"
             raise StageFailed(
                 _STAGE,
-                f"{len(got)} of {expected} outputs came within {summary['cycles']} cycles ({last}; "
-                f"{summary['accepted']} of {len(words)} inputs were accepted): a deadlock, or "
-                "max_cycles is too low.",
+                f"{len(received)} of {expected} outputs came within {summary['cycles']} cycles "
+                f"({last}; {summary['accepted']} of {len(words)} inputs were accepted): a "
+                "deadlock, or max_cycles is too low.",
             )
         first = int(summary["first_accepted"])
         return StreamRun(
-            words=got,
+            words=received,
             out_cycles=cycles,
             in_cycles_first=first if first >= 0 else None,
             cycles=int(summary["cycles"]),
@@ -238,5 +238,5 @@ class Simulator:
 def _parse_output(raw: bytes, width: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     size = (width + 31) // 32 * _UNITS
     table = np.frombuffer(raw, dtype=np.dtype([("cycle", "<u8"), ("word", f"V{size}")]))
-    words = tuple(int.from_bytes(item.tobytes(), "little") for item in table["word"])
+    words = tuple(int.from_bytes(value.tobytes(), "little") for value in table["word"])
     return words, tuple(int(cycle) for cycle in table["cycle"])

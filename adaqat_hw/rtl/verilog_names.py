@@ -77,20 +77,20 @@ def comment(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.\-/]", "?", text)[:_LONGEST]
 
 
-def require_identifier(name: str, what: str) -> str:
+def require_identifier(name: str, role: str) -> str:
     """Return ``name``; raise ConfigError when it is not a Verilog identifier."""
     if not _IDENTIFIER.fullmatch(name) or name in _KEYWORDS:
         raise ConfigError(
-            f"{what} is {name!r}; allowed is a Verilog identifier (letters, digits, '_', no "
+            f"{role} is {name!r}; allowed is a Verilog identifier (letters, digits, '_', no "
             "keyword)."
         )
     return name
 
 
-def require_file_name(name: str, what: str) -> str:
+def require_file_name(name: str, role: str) -> str:
     """Return ``name``; raise ConfigError when it is not a plain file name."""
     if not _FILE_NAME.fullmatch(name):
         raise ConfigError(
-            f"{what} is {name!r}; allowed are letters, digits, '_', '-' and '.' without folders."
+            f"{role} is {name!r}; allowed are letters, digits, '_', '-' and '.' without folders."
         )
     return name

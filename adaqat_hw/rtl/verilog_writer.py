@@ -87,11 +87,11 @@ def finn_module(node: HardwareNode) -> str:
 
 def require_ports(node: HardwareNode) -> None:
     """Raise ConfigError when a node has another number of streams than its operator."""
-    wanted = node.operator.inputs, node.output_count
-    if (len(node.inputs), len(node.outputs)) != wanted:
+    expected = node.operator.inputs, node.output_count
+    if (len(node.inputs), len(node.outputs)) != expected:
         raise ConfigError(
             f"Node {node.name!r} ({node.op}) has {len(node.inputs)!r} inputs and "
-            f"{len(node.outputs)!r} outputs; its operator has {wanted[0]!r} and {wanted[1]!r}."
+            f"{len(node.outputs)!r} outputs; its operator has {expected[0]!r} and {expected[1]!r}."
         )
 
 
@@ -129,12 +129,12 @@ def type_text(dtype: IntType) -> str:
     return f"{'signed' if dtype.signed else 'unsigned'} values of {dtype.bits!r} bits"
 
 
-def expect(node: HardwareNode, true: bool, wanted: str, stream: Stream) -> None:
+def expect(node: HardwareNode, true: bool, facts: str, stream: Stream) -> None:
     """Raise ConfigError when a stream does not fit its node."""
     if not true:
         raise ConfigError(
             f"Stream {stream.name!r} carries {stream.elements!r} values per beat, which does not "
-            f"match {wanted} of node {node.name!r}."
+            f"match {facts} of node {node.name!r}."
         )
 
 

@@ -51,7 +51,7 @@ class Ended:
     stderr: str = ""
 
     @property
-    def words(self) -> str:
+    def status_text(self) -> str:
         """The status in words."""
         return f"signal {-self.status}" if self.status < 0 else f"exit status {self.status}"
 
@@ -60,12 +60,14 @@ class Ended:
         """Whether it was killed outright, as the system does when memory runs out."""
         return self.status in (-signal.SIGKILL, 128 + signal.SIGKILL)
 
-    def failure(self, name: str, said: str) -> str:
-        """Return a sentence on how ``name``, which ``said`` this, failed."""
+    def failure(self, name: str, output: str) -> str:
+        """Return a sentence on how program ``name`` failed, with the last line of ``output``."""
         if self.killed:
-            return f"{name} ended with {self.words}: {MEMORY_ADVICE}."
-        lines = [line.strip() for line in said.splitlines() if line.strip()]
-        return f"{name} ended with {self.words}, saying {lines[-1] if lines else 'nothing'!r}."
+            return f"{name} ended with {self.status_text}: {MEMORY_ADVICE}."
+        lines = [line.strip() for line in output.splitlines() if line.strip()]
+        return (
+            f"{name} ended with {self.status_text}, saying {lines[-1] if lines else 'nothing'!r}."
+        )
 
 
 def run_program(
@@ -138,11 +140,11 @@ def run_program(
                     if mark is not None:
                         forget(mark)
                 _drain(process, output)
-        said = ""
+        stderr = ""
         if separate and log is None and errors is not None:
             errors.seek(0)
-            said = errors.read().decode("utf-8", errors="replace")
-    return Ended(process.returncode, reason == "expired", reason == "stopped", output.text, said)
+            stderr = errors.read().decode("utf-8", errors="replace")
+    return Ended(process.returncode, reason == "expired", reason == "stopped", output.text, stderr)
 
 
 class _Output:

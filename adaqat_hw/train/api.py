@@ -114,14 +114,14 @@ def _quantized(net: nn.Module, config: RunConfig, dataset: Dataset) -> Quantized
 
 
 def _dataset(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) -> Dataset:
-    for what, (x, y) in (("training", train), ("test", test)):
+    for split, (x, y) in (("training", train), ("test", test)):
         if not len(x) or len(x) != len(y) or y.dim() != 1 or y.dtype != torch.int64:
             raise ConfigError(
-                f"The {what} data have inputs {tuple(x.shape)!r} and labels {tuple(y.shape)!r} of "
+                f"The {split} data have inputs {tuple(x.shape)!r} and labels {tuple(y.shape)!r} of "
                 f"{y.dtype}; give (n, ...) inputs and as many int64 labels, n at least 1."
             )
         if int(y.min()) < 0:
-            raise ConfigError(f"The {what} labels hold {int(y.min())!r}; classes count from 0.")
+            raise ConfigError(f"The {split} labels hold {int(y.min())!r}; classes count from 0.")
     if train[0].shape[1:] != test[0].shape[1:]:
         raise ConfigError(
             f"Training samples have shape {tuple(train[0].shape[1:])!r}, test samples "

@@ -22,7 +22,7 @@ class LossMeter:
 
     Args:
         stage: name for errors, such as ``"train/learned"``.
-        base_lr: ``train.lr``, which the error speaks of.
+        base_lr: ``train.lr``, which the error names.
         every: losses between two checks that the sum is finite.
     """
 

@@ -144,12 +144,12 @@ class Stepper:
     def _loss(self, x: Tensor, y: Tensor, taught: Tensor | None) -> Tensor:
         return training_loss(self._config.train, self._compute.probe(x), y, taught)
 
-    def _probe_samples(self, here: int) -> int:
+    def _probe_samples(self, local: int) -> int:
         """Return how many of this process's samples the probes see; batch norm needs two."""
         samples = self._config.adaqat.probing.samples
         if samples is None:
-            return here
-        return min(here, max(2, samples // self._session.world.size))
+            return local
+        return min(local, max(2, samples // self._session.world.size))
 
     def _after_move(
         self, events: StepEvents, losses: dict[str, float], lr: float

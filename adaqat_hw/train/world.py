@@ -127,11 +127,11 @@ def choose_device(name: str, local_rank: int = 0, size: int = 1) -> torch.device
         )
     index = int(number) if number else local_rank
     if index >= count:
-        there = f"{count} GPUs that PyTorch can use" if count else "no GPU that PyTorch can use"
-        who = f"process {local_rank} of this machine" if size > 1 else "it"
+        available = f"{count} GPUs that PyTorch can use" if count else "no GPU that PyTorch can use"
+        process = f"process {local_rank} of this machine" if size > 1 else "it"
         raise ConfigError(
-            f"train.device is {name!r}, so {who} needs GPU {index}, and here is {there}; set "
-            "'cpu' or 'auto', or start fewer processes."
+            f"train.device is {name!r}, so {process} needs GPU {index}, and here is {available}; "
+            "set 'cpu' or 'auto', or start fewer processes."
         )
     device = torch.device("cuda", index)
     torch.cuda.set_device(device)

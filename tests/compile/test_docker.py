@@ -101,7 +101,7 @@ def options(argv, name):
 
 def test_the_container_sees_only_the_build_and_is_nobody(docker, finn, request_of):
     folder = finn("result('ok')")
-    run_flow(request_of, folder, lambda event: None, where=Docker())
+    run_flow(request_of, folder, lambda event: None, environment=Docker())
     (argv,) = docker.calls()
     assert options(argv, "--mount") == [f"type=bind,source={folder},target=/build"]
     assert options(argv, "--user") == ["1234:5678"]
@@ -140,7 +140,7 @@ def test_the_flow_and_the_model_come_with_the_folder(docker, finn, request_of):
         result("ok")
     """)
     events = []
-    run_flow(request_of, folder, events.append, where=Docker())
+    run_flow(request_of, folder, events.append, environment=Docker())
     assert events == [
         {
             "size": Path(request_of.model).stat().st_size,
@@ -163,7 +163,7 @@ def test_the_flow_is_importable_from_what_was_copied(docker, finn, request_of):
         result("ok")
     """)
     events = []
-    run_flow(request_of, folder, events.append, where=Docker())
+    run_flow(request_of, folder, events.append, environment=Docker())
     assert events[0]["err"] == ""
     assert events[0]["path"].startswith(str(folder))
 
@@ -199,7 +199,7 @@ def test_root_is_refused(docker, monkeypatch):
 def test_a_kill_for_memory_is_recognised(docker, finn, request_of):
     folder = finn("os.kill(os.getpid(), signal.SIGKILL)")
     with pytest.raises(StageFailed, match=r"exit status 137 .*most likely because memory ran out"):
-        run_flow(request_of, folder, lambda event: None, where=Docker())
+        run_flow(request_of, folder, lambda event: None, environment=Docker())
 
 
 def test_an_interrupt_ends_the_container(docker, finn, request_of):
@@ -209,7 +209,7 @@ def test_an_interrupt_ends_the_container(docker, finn, request_of):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_flow(request_of, folder, interrupt, where=Docker())
+        run_flow(request_of, folder, interrupt, environment=Docker())
     name = container_name(folder)
     # Once before the run, for what a killed build may have left, and once for the interrupt.
     assert docker.calls("rm") == [["rm", "--force", name]] * 2

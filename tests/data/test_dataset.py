@@ -10,7 +10,7 @@ def generator(seed=0):
 
 
 def images(count=10, augmenter=None, **changed):
-    """Images whose every pixel is the sample's number, three classes in turn."""
+    """Images whose every pixel is the sample's number, three classes cyclically."""
     x = torch.arange(1.0, count + 1).reshape(-1, 1, 1, 1).expand(count, 1, 6, 6).contiguous()
     y = torch.arange(count) % 3
     parts = {"train_x": x, "train_y": y, "test_x": -x, "test_y": y, **changed}

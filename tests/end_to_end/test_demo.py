@@ -1,4 +1,4 @@
-"""The whole road, as make demo walks it, on the shipped configuration."""
+"""All stages, as make demo runs them, on the shipped configuration."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def test_files_are_mended_in_place_and_marked(tmp_path):
     path = tmp_path / "skid.sv"
     path.write_text(SAMPLES["skid.sv"])
     assert patch_file(path) == ("error-without-argument",)
-    assert path.read_text().endswith("// Mended by adaqat-hw: error-without-argument\n")
+    assert path.read_text().endswith("// Patched by adaqat-hw: error-without-argument\n")
     assert patch_file(path) == ()
     assert [p.name for p in tmp_path.iterdir()] == ["skid.sv"]
 

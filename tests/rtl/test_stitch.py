@@ -105,7 +105,7 @@ def test_finn_sources_are_mended_in_the_copy_only(build):
     helper.write_text(HELPER)
     with pytest.raises(StageFailed, match="nettype-in-vpc"):
         stitch(graph, folder, parameters=parameters)
-    assert "Mended" in (folder / "rtl" / "finn" / "vpc.sv").read_text()
+    assert "Patched" in (folder / "rtl" / "finn" / "vpc.sv").read_text()
     assert [p.name for p in folder.iterdir() if p.name.startswith(".")] == []
 
 

@@ -26,10 +26,10 @@ __all__ = ["Facts", "Features", "HardwareOperator", "ValueRange", "node_rtl", "o
 def operator_module(record: Operator) -> HardwareOperator:
     """Return what ``adaqat_hw/rtl/ops/<module>.py`` says about an operator."""
     module = importlib.import_module(f"adaqat_hw.rtl.ops.{record.module}")
-    found = module.OPERATOR
-    assert isinstance(found, HardwareOperator)
-    assert found.record is record
-    return found
+    operator = module.OPERATOR
+    assert isinstance(operator, HardwareOperator)
+    assert operator.record is record
+    return operator
 
 
 def node_rtl(
@@ -54,10 +54,10 @@ def node_rtl(
     """
     record = node.operator
     if node.generator not in record.generators:
-        where = "hw/rtl has no module" if node.generator == "adaqat" else "FINN has no RTL"
+        lacking = "hw/rtl has no module" if node.generator == "adaqat" else "FINN has no RTL"
         raise ConfigError(
-            f"Node {node.name!r} has the operator {node.op!r}, for which {where}; there is one for "
-            f"{_generated_by(node.generator)}."
+            f"Node {node.name!r} has the operator {node.op!r}, for which {lacking}; there is one "
+            f"for {_generated_by(node.generator)}."
         )
     if node.generator == "finn" and node.backend != "rtl":
         raise ConfigError(

@@ -27,14 +27,14 @@ def refuse_unbuilt(node: HardwareNode) -> None:
 
 
 def weights_of(
-    node: HardwareNode, parameters: Parameters, shape: tuple[int, int], what: str
+    node: HardwareNode, parameters: Parameters, shape: tuple[int, int], dimensions: str
 ) -> IntArray:
     """Return the weights of a node; raise ConfigError when they are missing or of other shape."""
     weights = parameter(node, parameters, "weights")
     if weights.shape != shape:
         raise ConfigError(
-            f"The weights of node {node.name!r} have the shape {weights.shape!r}; its {what} are "
-            f"{shape!r}."
+            f"The weights of node {node.name!r} have the shape {weights.shape!r}; its {dimensions} "
+            f"are {shape!r}."
         )
     return weights
 

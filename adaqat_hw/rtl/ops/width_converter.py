@@ -38,13 +38,13 @@ class _WidthConverter(HardwareOperator):
         """FINN's converter shifts by bits: down a tree of multiplexers, up into fixed places."""
         source, target = facts["in_elements"], facts["out_elements"]
         narrow, wide = sorted((source, target))
-        bits, whole = facts["in_bits"], wide % narrow == 0
+        bits, divides = facts["in_bits"], wide % narrow == 0
         levels = math.log2(wide / narrow)
         return {
             "in": source * bits,
             "out": target * bits,
-            "unpacked": wide * bits * levels if whole and source > target else 0,
-            "shifted": 0 if whole else (wide + narrow) * bits * math.log2(wide),
+            "unpacked": wide * bits * levels if divides and source > target else 0,
+            "shifted": 0 if divides else (wide + narrow) * bits * math.log2(wide),
             "one": 1,
             "bram_18k": 0,
         }
