@@ -76,7 +76,7 @@ def test_recalibration_without_batches_changes_nothing(net):
 def test_recalibration_that_fails_changes_nothing(net):
     net(torch.randn(8, 4))
     before = state(net)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RuntimeError, match=r"mat1 and mat2 shapes cannot be multiplied"):
         recalibrate_batch_norm(net, [torch.randn(8, 4), torch.randn(8, 5)])
     assert same(before, state(net))
     assert net[1].momentum == 0.1

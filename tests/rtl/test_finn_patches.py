@@ -7,6 +7,7 @@ import pytest
 from adaqat_hw import tools
 from adaqat_hw.errors import StageFailed, ToolNotFound
 from adaqat_hw.rtl.finn_patches import FINN_PATCHES, patch_file, patch_text
+from adaqat_hw.tools import FINN_PLUS_VERSION
 
 # The shortest texts that show each fault; written for the tests.
 SAMPLES = {
@@ -33,9 +34,9 @@ def test_every_rule_has_a_sample_and_says_why_it_exists():
     assert {rule.file for rule in FINN_PATCHES} == set(SAMPLES)
     assert len({rule.name for rule in FINN_PATCHES}) == len(FINN_PATCHES)
     for rule in FINN_PATCHES:
-        assert rule.version
-        assert rule.symptom
-        assert rule.delete_when
+        assert rule.version == FINN_PLUS_VERSION
+        assert len(rule.symptom.split()) > 3
+        assert len(rule.delete_when.split()) > 2
         assert "," not in rule.name
 
 

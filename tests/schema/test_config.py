@@ -32,7 +32,7 @@ def config_file(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("path", sorted(configs_dir().glob("*.toml")), ids=lambda p: p.name)
 def test_every_shipped_configuration_loads(path):
-    assert load_config(path).name
+    assert load_config(path).name == path.stem
 
 
 def test_defaults_are_the_papers(config_file):
