@@ -80,7 +80,7 @@ def _run(request: BuildRequest, folder: Path, report: Callable[[dict[str, Any]],
 def _fault(exc: BaseException) -> dict[str, Any]:
     problems = getattr(exc, "problems", None)
     if problems is not None:
-        count = "" if len(problems) == 1 else f"{len(problems)} things cannot be built: "
+        count = "" if len(problems) == 1 else f"{len(problems)} problems: "
         return {
             "status": "refused",
             "message": count + " ".join(problems),

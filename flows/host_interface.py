@@ -1,4 +1,4 @@
-"""Cut off what the host does: the accelerator is integer in, integer out (HostInterface)."""
+"""Cut the host interface off the graph (input quantizer, output scale): integers in and out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layer by layer: does every quantizer of the file give what a graph made of it gives there?
+"""Compare the values at every quantizer of the file with those of a graph made from it.
 
 A deep network of wide activations has values so near the middle of two levels that float
 arithmetic decides, in almost every frame, and one such value changes all that come after it. So

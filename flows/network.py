@@ -1,4 +1,4 @@
-"""Read from a QONNX file what the later steps cannot know any more: layers and input quantizer."""
+"""Read the layers and the input quantizer of a QONNX file before the flow transforms it."""
 
 from __future__ import annotations
 

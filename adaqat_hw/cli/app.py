@@ -1,4 +1,4 @@
-"""The commands. Each reads its arguments, calls the stages, prints what they return."""
+"""The typer application: all commands, the version option and the help text."""
 
 from __future__ import annotations
 

@@ -192,7 +192,7 @@ def env_create(
 
 @env_app.command("status")
 def env_status(as_json: AsJson = False) -> None:
-    """Say whether the FINN environment is there and whole."""
+    """Check whether the FINN environment exists and is complete."""
     from adaqat_hw.compile.finn_env import status
 
     environment = status(tools.finn_environment())

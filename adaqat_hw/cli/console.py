@@ -85,7 +85,7 @@ class Progress:
             err.print(f"[green]✓[/] [bold]{escape(title)}[/]  {reason}", highlight=False)
 
     def stop(self) -> None:
-        """Take the live line away."""
+        """Remove the live line."""
         if self._status is not None:
             self._status.stop()
             self._status = None

@@ -1,4 +1,4 @@
-"""What ``adaqat-hw doctor`` checks."""
+"""Checks of ``adaqat-hw doctor``: packages, tools and environments, each with a remedy."""
 
 from __future__ import annotations
 

@@ -227,14 +227,14 @@ def fold(
 
     name = _label(request)
 
-    def say(text: str) -> None:
+    def note(text: str) -> None:
         progress.start(f"fold {name}")
         progress.done(text)
 
     def run_tasks(folder: BuildFolder, tasks: Iterable[BuildTask]) -> None:
         _run_tasks(folder, tasks, name, progress)
 
-    folded = fold_request(request, board, config, run, run_tasks, say)
+    folded = fold_request(request, board, config, run, run_tasks, note)
     return BuildJob(folded, board, config, run)
 
 

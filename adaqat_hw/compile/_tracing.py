@@ -1,4 +1,4 @@
-"""Follow tensors of a QONNX graph to what they are made of, for the checks before a build."""
+"""Trace tensors of a QONNX graph to their producers and scales, for the pre-flight checks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The seam for backends: whatever makes a design from a QONNX file stands behind one protocol.
+"""Protocol and table of the backends that compile a QONNX file to a design.
 
 To add one: a module with a class of this protocol, and its line in ``BACKENDS``.
 """

@@ -167,7 +167,7 @@ def container_name(folder: Path) -> str:
 
 def remove_container(folder: Path) -> None:
     """End the container of the build in ``folder``, if there is one."""
-    _ask(["rm", "--force", container_name(folder)])
+    _query(["rm", "--force", container_name(folder)])
 
 
 def find_image() -> Image:
@@ -177,7 +177,7 @@ def find_image() -> Image:
         ToolNotFound: no Docker, no daemon, no such image, or one with another finn-plus.
     """
     reference = os.environ.get("ADAQAT_IMAGE") or IMAGE
-    ended = _ask(["image", "inspect", reference])
+    ended = _query(["image", "inspect", reference])
     if ended.status != 0:
         answer = " ".join(ended.stderr.split())
         if "daemon" in answer and "No such image" not in answer:
@@ -199,7 +199,7 @@ def find_image() -> Image:
     return Image(reference, digest)
 
 
-def _ask(arguments: list[str]) -> Ended:
+def _query(arguments: list[str]) -> Ended:
     program = docker()
     ended = run_program([program, *arguments], separate=True, limit_s=_ASK_S)
     if ended.expired:

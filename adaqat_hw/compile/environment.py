@@ -1,4 +1,4 @@
-"""Where the outside tools of a build run: on this machine, or in a container.
+"""Where the external tools of a build run: on this machine, or in a container.
 
 An environment turns "run this compiler", "run Vivado" into a command; requests and results are
 the same in both, and so is the code that runs: a container is given this package's own ``flows``.

@@ -58,7 +58,7 @@ def pins() -> dict[str, str]:
 
 
 def status(folder: Path) -> EnvStatus:
-    """Say whether the FINN environment in ``folder`` is there and whole."""
+    """Return whether the FINN environment in ``folder`` exists and is complete."""
     python = folder / "bin" / "python"
     if not os.access(python, os.X_OK):
         return EnvStatus(

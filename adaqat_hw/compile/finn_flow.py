@@ -1,4 +1,4 @@
-"""Run the FINN flow in its own process, and believe its record and exit status together."""
+"""Run the FINN flow in its own process; success needs its result record and exit status 0."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def run_flow(
     Raises:
         ToolNotFound: there is no FINN environment.
         UnsupportedNetwork: the network or the request cannot be built; every fault is named.
-        StageFailed: the flow failed, or ended without a result that can be believed.
+        StageFailed: the flow failed, or ended without a consistent result.
     """
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)

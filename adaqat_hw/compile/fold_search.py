@@ -1,18 +1,20 @@
-"""Search a folding for one network on one board, and say what stands in the way of a faster one."""
+"""Search a folding for one network on one board, and name what limits a faster one."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from adaqat_hw.compile.fold_texts import at_its_most, folds_text, lacks, node_text, percent
 from adaqat_hw.cost.fold_problem import COUNTED, Counts, FoldProblem
 from adaqat_hw.cost.fold_solve import Folding, cheapest, fastest, smallest
 from adaqat_hw.errors import ConfigError
-from adaqat_hw.schema import Board, HardwareGraph
+from adaqat_hw.schema import Board, HardwareGraph, HardwareNode
 from adaqat_hw.schema.folding import Bottleneck, FoldingTarget
+
+_UNITS = {"lut": "LUT", "ff": "FF", "dsp": "DSP", "bram_18k": "BRAM 18k"}
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class FoldSearch:
     @property
     def room(self) -> str:
         """What the target allows, in words."""
-        return f"{percent(self.target.fill)} of {self.board.name}"
+        return f"{_percent(self.target.fill)} of {self.board.name}"
 
     def fps(self, interval: int) -> float:
         """Return the frames per second of an interval."""
@@ -69,7 +71,7 @@ class FoldSearch:
             ]
             raise ConfigError(
                 f"{self.graph.network!r} cannot reach {fps:,} frames per second at "
-                f"{self.clock_ns:g} ns: {node_text(slowest[0])} takes {quickest:,} cycles at its "
+                f"{self.clock_ns:g} ns: {_node_text(slowest[0])} takes {quickest:,} cycles at its "
                 f"most parallel folding, so {math.floor(self.fps(quickest)):,} is the fastest."
             )
         folding = cheapest(self.problem, allowed, self.weights, self.capacity)
@@ -84,8 +86,8 @@ class FoldSearch:
             return self._too_small()
         return (
             f"{self.graph.network!r} at {fps:,} frames per second needs "
-            f"{lacks(over.excess)} more than {self.room} has (predicted); the fastest that fits "
-            f"is {math.floor(self.fps(best.interval)):,} frames per second."
+            f"{_shortage_text(over.excess)} more than {self.room} has (predicted); the fastest "
+            f"that fits is {math.floor(self.fps(best.interval)):,} frames per second."
         )
 
     def _too_small(self) -> str:
@@ -94,8 +96,8 @@ class FoldSearch:
         assert least is not None
         return (
             f"{self.graph.network!r} does not fit in {self.room} at any folding: the smallest "
-            f"needs {lacks(least.excess)} more (predicted), and the fewest LUTs it can have are "
-            f"{round(fewest.total[0]):,}; take a larger board or fewer bits."
+            f"needs {_shortage_text(least.excess)} more (predicted), and the fewest LUTs it can "
+            f"have are {round(fewest.total[0]):,}; take a larger board or fewer bits."
         )
 
     def bottleneck(self, folding: Folding) -> Bottleneck:
@@ -103,7 +105,7 @@ class FoldSearch:
         rows = list(zip(self.graph.nodes, self.problem.nodes, folding.choice, strict=True))
         node, options, k = max(rows, key=lambda row: row[1].candidates[row[2]].cycles)
         chosen = options.candidates[k]
-        where = f"{node_text(node)} at {folds_text(chosen.folds)}"
+        where = f"{_node_text(node)} at {_folds_text(chosen.folds)}"
         return Bottleneck(
             node=node.name,
             layer=node.layer,
@@ -115,7 +117,7 @@ class FoldSearch:
     def _obstacle(self, folding: Folding) -> str:
         quicker = [i for i in self.problem.intervals() if i < folding.interval]
         if not quicker:
-            return at_its_most(folding.interval)
+            return _at_its_most_text(folding.interval)
         if self.target.fps is not None:
             allowed = math.floor(1e9 / (self.target.fps * self.clock_ns) + 1e-9)
             return (
@@ -126,5 +128,46 @@ class FoldSearch:
         assert over is not None
         return (
             f"the next legal step ({over.interval:,} cycles per frame) needs "
-            f"{lacks(over.excess)} more than {self.room} has"
+            f"{_shortage_text(over.excess)} more than {self.room} has"
         )
+
+
+def _node_text(node: HardwareNode) -> str:
+    """Return a node's layer and what it does in it."""
+    return f"{node.layer} ({node.op})" if node.layer is not None else node.name
+
+
+def _folds_text(folds: Mapping[str, int]) -> str:
+    """Return a folding as text.
+
+    >>> _folds_text({"PE": 8, "SIMD": 9})
+    'PE 8 SIMD 9'
+    """
+    return " ".join(f"{name} {value}" for name, value in folds.items())
+
+
+def _shortage_text(excess: Counts) -> str:
+    """Return how much of which resource is lacking."""
+    parts = [
+        f"{value:,.0f} {_UNITS[name]}"
+        for name, value in zip(COUNTED, excess, strict=True)
+        if value >= 0.5
+    ]
+    return " and ".join(parts) or "a little"
+
+
+def _percent(fraction: float) -> str:
+    """Return a fraction in percent.
+
+    >>> _percent(0.7)
+    '70 %'
+    """
+    return f"{100 * fraction:g} %"
+
+
+def _at_its_most_text(interval: int) -> str:
+    """Say that no legal folding is faster."""
+    return (
+        f"no legal folding takes fewer than {interval:,} cycles per frame; its PE and SIMD are as "
+        "large as its shape allows"
+    )

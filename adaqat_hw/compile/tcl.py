@@ -1,4 +1,4 @@
-"""Tcl text: whatever a name holds, it stays one word and is never substituted."""
+"""Quote values as Tcl words without substitution, and build Tcl commands from them."""
 
 from __future__ import annotations
 

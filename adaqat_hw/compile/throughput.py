@@ -36,12 +36,12 @@ def fold_request(
     config: BuildConfig,
     run: RunDirectory,
     run_tasks: RunTasks,
-    say: Callable[[str], None],
+    note: Callable[[str], None],
 ) -> BuildRequest:
     """Return ``request`` folded as it asks; its build folder gets ``folding.json``.
 
     The search starts from the estimate of the unfolded network, which is built first unless it
-    is up to date. ``say`` is told where measured costs cannot decide.
+    is up to date. ``note`` is called where measured costs cannot decide.
 
     Raises:
         ConfigError: the target cannot be met.
@@ -61,7 +61,7 @@ def fold_request(
     except NotMeasured as exc:
         if target.fps is None:
             raise
-        say(f"left to FINN's own folding: {exc}")
+        note(f"left to FINN's own folding: {exc}")
         return request.model_copy(update={"target_fps": target.fps, "folding_note": str(exc)})
     record = FoldingRecord.read(folder.folding_for(target.digest()))
     result = folded(request, record)

@@ -1,4 +1,4 @@
-"""Whether a goal can be reached at all, asked before hours of work."""
+"""Check the Vivado version and the board that a goal needs, before a build starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a plan's rows are a network's layers."""
+"""Check that a plan's rows are a network's layers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What any hardware cost must offer so that bit-widths can be learned under it."""
+"""HardwareCost: the protocol of a cost that bit-widths are learned under."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DataSource: what training and export may ask of any data set."""
+"""DataSource: the protocol of a data set for training and export."""
 
 from __future__ import annotations
 

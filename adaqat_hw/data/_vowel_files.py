@@ -1,4 +1,4 @@
-"""Read the two text formats in which the Japanese vowels are handed round."""
+"""Read the two text formats in which the Japanese vowels are distributed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which language is this word? Letters of words from word lists, as tokens."""
+"""Words of several languages as letter tokens, from word lists; the class is the language."""
 
 from __future__ import annotations
 

@@ -9,17 +9,19 @@ from typing import Any
 
 import numpy as np
 import onnx
+import qonnx.core.onnx_exec as oxe
 import torch
 from brevitas.export import export_qonnx
 from onnx import numpy_helper
 from qonnx.core.modelwrapper import ModelWrapper
+from qonnx.transformation.infer_shapes import InferShapes
 from qonnx.util.cleanup import cleanup_model
 
 from adaqat_hw.errors import ExportMismatch
-from adaqat_hw.export._fold import fold_constants
 from adaqat_hw.export.inspect import NodeBits, read_graph_bits
 from adaqat_hw.quant import QuantizedNetwork
 
+_QUANTIZERS = ("Quant", "BipolarQuant")
 # The default (dynamo) exporter writes global average pooling as ReduceMean, which FINN does not
 # match, and keeps weights in a second file. Seen with torch 2.13; delete when neither is so.
 _EXPORTER = {"dynamo": False, "opset_version": 13}
@@ -39,7 +41,7 @@ def write_qonnx(net: QuantizedNetwork, path: Path) -> None:
             # The exporter warns that it is not the default one.
             warnings.simplefilter("ignore")
             export_qonnx(net.eval(), sample, export_path=str(raw), **_EXPORTER)
-        model = cleanup_model(fold_constants(ModelWrapper(str(raw))))
+        model = cleanup_model(_fold_constants(ModelWrapper(str(raw))))
     finally:
         raw.unlink(missing_ok=True)
     products = [x.name for x in net.spec.layers if x.kind == "matmul"]
@@ -107,3 +109,31 @@ def _holds(
         return False
     held = np.asarray(numpy_helper.to_array(tensors[bits.weight_tensor]))
     return np.array_equal(held, value) or (held.ndim == 2 and np.array_equal(held.T, value))
+
+
+def _fold_constants(model: ModelWrapper) -> ModelWrapper:
+    """Replace nodes that compute constants (shapes, in the main) by initializers, in place.
+
+    qonnx's own FoldConstants folds one node, infers all shapes again and starts over, which takes
+    minutes for a transformer; its cleanup finds nothing left to fold after this.
+    """
+    model = model.transform(InferShapes())
+    graph, context = model.graph, model.make_empty_exec_context()
+    opset = model.model.opset_import[0].version
+    constants = {x.name for x in graph.initializer}
+    folded = []
+    for node in graph.node:
+        if node.op_type in _QUANTIZERS or len(node.output) != 1:
+            continue
+        shape = node.op_type == "Shape" and model.get_tensor_shape(node.input[0]) is not None
+        if not shape and not all(x in constants for x in node.input if x):
+            continue
+        for name in node.input:
+            model.get_tensor_shape(name, fix_missing_init_shape=True)
+        oxe.execute_node(node, context, graph, opset_version=opset)
+        model.set_initializer(node.output[0], context[node.output[0]])
+        constants.add(node.output[0])
+        folded.append(node)
+    for node in folded:
+        graph.node.remove(node)
+    return model

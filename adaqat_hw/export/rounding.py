@@ -1,4 +1,4 @@
-"""How far float noise alone moves a quantized network's logits.
+"""Measure how far float noise alone moves a quantized network's logits.
 
 LayerNorm, softmax and GELU are not computed bit for bit alike by PyTorch and by the exported
 graph. Where an activation lies next to the boundary between two integers, a difference in its

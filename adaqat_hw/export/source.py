@@ -1,4 +1,4 @@
-"""What a training left behind, rebuilt into the network it ended with."""
+"""Rebuild the quantized network of a finished training from its folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prove an exported file: bits read back equal the plan, and it computes what PyTorch does."""
+"""Verify an exported file: bits read back equal the plan, and it computes what PyTorch does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the nodes of a traced network mean to a quantizer."""
+"""Roles of the nodes of a traced network for quantization."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A cost's limit: refused where it is impossible, compared with a plan. Pure Python."""
+"""Check a budget before training, and compare a plan with it. Pure Python."""
 
 from __future__ import annotations
 

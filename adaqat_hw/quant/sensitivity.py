@@ -1,8 +1,8 @@
-"""What each bit was measured to be worth: averages over noisy probes. Pure Python.
+"""Sensitivity of the loss to each bit of each width: averages over noisy probes. Pure Python.
 
 The worth of bit ``k`` of a width is ``L(k - 1) - L(k)``, the loss that its last bit saves. One
 probe measures it with noise as large as itself, so it is averaged, separately for each ``k``, and
-widths of one kind (weights, activations) lend each other what they have in common:
+widths of one kind (weights, activations) share what they have in common:
 
 - the shape: how much more a bit is worth than the next one, from widths that were probed at both;
   4 by default, the noise power of a uniform quantizer;

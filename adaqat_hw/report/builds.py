@@ -156,7 +156,7 @@ def setting(build: BuildReport) -> tuple[Any, ...] | None:
 
 
 def describe(build: BuildReport) -> str:
-    """Return a build's setting in words."""
+    """Return a build's setting as text."""
     r = build.request
     if r is None:
         return "setting not recorded"
@@ -184,7 +184,7 @@ def cycles_per_frame(build: BuildReport | None) -> float | None:
 
 
 def folding_note(build: BuildReport) -> str | None:
-    """Say what a user may not expect of the build's folding, None where it is what was asked."""
+    """Return what a user may not expect of the build's folding, None where it is as requested."""
     request = build.request
     return request.folding_sentence(cycles_per_frame(build)) if request is not None else None
 

@@ -1,4 +1,4 @@
-"""The headline numbers of a run. Each names its source; what is unknown has no card."""
+"""Headline numbers of a run. Each names its source; an unknown number has no card."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from adaqat_hw.boards import utilisation
 from adaqat_hw.report.builds import cycles_at, describe
 from adaqat_hw.report.model import SYNTH, PlanReport, RunReport, estimate_of, sources_of
-from adaqat_hw.report.tables import Cell, Column, Table, figure, words
+from adaqat_hw.report.tables import Cell, Column, Table, number_cell, text_cell
 from adaqat_hw.report.text import count, number, percent, ratio, short, times
 from adaqat_hw.schema import LayerBits, Source
 
@@ -58,20 +58,22 @@ def plans_table(run: RunReport) -> Table:
         inner = plan.compression.inner if plan.compression else None
         free = plan.build.free_pass if plan.build else None
         cells = [
-            words(plan.variant),
-            words("float 32" if blank else plan_label(plan)),
-            figure(plan.accuracy, lambda v: percent(v, 2)),
-            _or_dash(blank, figure(plan.bitops.total if plan.bitops else None, short)),
-            _or_dash(blank, figure(inner, times)),
+            text_cell(plan.variant),
+            text_cell("float 32" if blank else plan_label(plan)),
+            number_cell(plan.accuracy, lambda v: percent(v, 2)),
+            _or_dash(blank, number_cell(plan.bitops.total if plan.bitops else None, short)),
+            _or_dash(blank, number_cell(inner, times)),
         ]
         if not run.hardware:
             rows.append((*cells, *_training_cells(plan, blank, top5)))
             continue
         counts = [
-            figure(plan.build.total(SYNTH, n) if plan.build else None, count, title=_share(plan, n))
+            number_cell(
+                plan.build.total(SYNTH, n) if plan.build else None, count, title=_share(plan, n)
+            )
             for n in SHOWN
         ]
-        measured = figure(free.cycles_per_frame if free else None, count)
+        measured = number_cell(free.cycles_per_frame if free else None, count)
         cells += [_or_dash(blank, cell) for cell in (counts[0], measured, *counts[1:])]
         cells.append(_or_dash(blank, fit_cell(plan)))
         rows.append(tuple(cells))
@@ -84,12 +86,12 @@ def plans_table(run: RunReport) -> Table:
 def _training_cells(plan: PlanReport, blank: bool, top5: bool) -> list[Cell]:
     total, train = plan.compression.total if plan.compression else None, plan.train
     cells = [
-        _or_dash(blank, figure(total, times)),
-        figure(train.test_samples if train else None, count),
-        figure(train.seconds if train else None, count),
+        _or_dash(blank, number_cell(total, times)),
+        number_cell(train.test_samples if train else None, count),
+        number_cell(train.seconds if train else None, count),
     ]
     if top5:
-        cells.append(figure(train.accuracy_top5 if train else None, lambda v: percent(v, 2)))
+        cells.append(number_cell(train.accuracy_top5 if train else None, lambda v: percent(v, 2)))
     return cells
 
 
@@ -126,12 +128,12 @@ def fits(plan: PlanReport, source: Source = SYNTH) -> bool | None:
 
 
 def fit_cell(plan: PlanReport) -> Cell:
-    """Say whether the plan fits its board, loudly when it does not."""
+    """Say whether the plan fits its board, highlighted when it does not."""
     verdict = fits(plan)
     if verdict is False:
-        return Cell(f"DOES NOT FIT: {', '.join(over(plan))}", value=0, loud=True)
+        return Cell(f"DOES NOT FIT: {', '.join(over(plan))}", value=0, highlight=True)
     if verdict is None:
-        return words(None)
+        return text_cell(None)
     board = plan.build.board.name if plan.build and plan.build.board else "?"
     return Cell(f"fits {board}", value=1)
 
@@ -159,14 +161,16 @@ def board_table(run: RunReport) -> Table:
         if shares is None:
             continue
         board = plan.build.board if plan.build else None
-        cells = [words(plan.variant), words(board.name if board else None)]
+        cells = [text_cell(plan.variant), text_cell(board.name if board else None)]
         for name in SHOWN:
             share = shares.get(name)
             if share is not None and share > 1e6:
-                cells.append(Cell("NOT ON BOARD", value=share, loud=True))
+                cells.append(Cell("NOT ON BOARD", value=share, highlight=True))
                 continue
-            loud = share is not None and share > 1
-            cells.append(figure(share, _loud_percent if loud else percent, loud=loud))
+            highlight = share is not None and share > 1
+            cells.append(
+                number_cell(share, _over_percent if highlight else percent, highlight=highlight)
+            )
         rows.append((*cells, fit_cell(plan)))
     note = ""
     if run.board:
@@ -178,7 +182,7 @@ def board_table(run: RunReport) -> Table:
     return Table("board", "Use of the board", columns, tuple(rows), note)
 
 
-def _loud_percent(share: float | None) -> str:
+def _over_percent(share: float | None) -> str:
     return f"{percent(share)} OVER"
 
 
@@ -208,15 +212,15 @@ def layers_table(plan: PlanReport, hardware: bool = True) -> Table:
         work = plan.bitops.per_layer.get(row.layer) if plan.bitops else None
         share = ratio(work, plan.bitops.total if plan.bitops else None)
         area = [build.layer(SYNTH, row.layer, n) if build else None for n in SHOWN]
-        hardware_cells = [*_folding(plan, row), *(figure(value, count) for value in area)]
+        hardware_cells = [*_folding(plan, row), *(number_cell(value, count) for value in area)]
         rows.append(
             (
-                words(row.layer, title=f"reads {row.act}" if row.act else ""),
-                words(kinds.get(row.layer)),
+                text_cell(row.layer, title=f"reads {row.act}" if row.act else ""),
+                text_cell(kinds.get(row.layer)),
                 _weight_cell(row),
                 _act_cell(row),
-                figure(work, short, title=count(work)),
-                figure(share, percent),
+                number_cell(work, short, title=count(work)),
+                number_cell(share, percent),
                 *(hardware_cells if hardware else ()),
             )
         )
@@ -231,13 +235,13 @@ def layers_table(plan: PlanReport, hardware: bool = True) -> Table:
 def _weight_cell(row: LayerBits) -> Cell:
     if row.weight_bits is None:
         return Cell("-", title="a product of two activations has no weights")
-    return figure(row.weight_bits, count)
+    return number_cell(row.weight_bits, count)
 
 
 def _act_cell(row: LayerBits) -> Cell:
     signs = ["signed" if row.act_signed else "unsigned"]
     if row.second_act_bits is None:
-        return figure(row.act_bits, count, title=signs[0])
+        return number_cell(row.act_bits, count, title=signs[0])
     signs.append("signed" if row.second_act_signed else "unsigned")
     text = f"{row.act_bits} x {row.second_act_bits}"
     return Cell(text, value=row.act_bits, title=f"{signs[0]} x {signs[1]} {row.second_act}")
@@ -248,15 +252,17 @@ def _folding(plan: PlanReport, row: LayerBits) -> list[Cell]:
     nodes = [n for n in graph.nodes if n.layer == row.layer] if graph else []
     node = next((n for n in nodes if n.operator.weighted), None)
     if node is None:
-        return [words(None) for _ in range(5)]
+        return [text_cell(None) for _ in range(5)]
     pe, simd = node.pe, node.simd
     rate = pe * simd * row.second_bits * row.act_bits
     return [
-        words(f"{node.impl.upper()}s" if node.impl else None, title=node.impl_reason),
-        figure(pe, count),
-        figure(simd, count),
-        figure(rate, count, title=f"PE {pe} x SIMD {simd} x {row.second_bits} x {row.act_bits}"),
-        figure(node.cycles, count),
+        text_cell(f"{node.impl.upper()}s" if node.impl else None, title=node.impl_reason),
+        number_cell(pe, count),
+        number_cell(simd, count),
+        number_cell(
+            rate, count, title=f"PE {pe} x SIMD {simd} x {row.second_bits} x {row.act_bits}"
+        ),
+        number_cell(node.cycles, count),
     ]
 
 
@@ -274,14 +280,14 @@ def estimate_table(plan: PlanReport, shown: Sequence[str] = _COMPARED) -> Table:
         names += [r.layer for r in report.layers if r.layer not in names] if report else []
     rows = [
         (
-            words(name),
+            text_cell(name),
             *_pairs([[build.layer(s, name, k) if build else None for s in both] for k in shown]),
         )
         for name in names
     ]
     if names:
         totals = [[build.total(s, k) if build else None for s in both] for k in shown]
-        rows.append((words("whole design"), *_pairs(totals)))
+        rows.append((text_cell("whole design"), *_pairs(totals)))
     note = (
         "Two sources side by side: FINN's analytic estimate and what Yosys made of the same "
         "design. A ratio is not given where the estimate is 0."
@@ -297,8 +303,8 @@ def _pairs(columns: list[list[int | None]]) -> list[Cell]:
         if deviation is None and estimate == 0 and synthesized is not None:
             last = Cell("-", title=f"the estimate is 0, synthesis found {synthesized:,}")
         else:
-            last = figure(deviation, times)
-        cells += [figure(estimate, count), figure(synthesized, count), last]
+            last = number_cell(deviation, times)
+        cells += [number_cell(estimate, count), number_cell(synthesized, count), last]
     return cells
 
 
@@ -316,13 +322,13 @@ def simulation_table(plan: PlanReport) -> Table:
     result = plan.build.simulation if plan.build else None
     rows = [
         (
-            words(p.kind),
-            words((p.pattern or "both streams") if p.stalls else "none"),
-            figure(p.frames, count),
-            Cell(count(p.mismatches), value=p.mismatches, loud=p.mismatches > 0),
-            figure(p.cycles, count),
-            figure(p.latency_cycles, count),
-            figure(p.cycles_per_frame, lambda v: number(v, 6)),
+            text_cell(p.kind),
+            text_cell((p.pattern or "both streams") if p.stalls else "none"),
+            number_cell(p.frames, count),
+            Cell(count(p.mismatches), value=p.mismatches, highlight=p.mismatches > 0),
+            number_cell(p.cycles, count),
+            number_cell(p.latency_cycles, count),
+            number_cell(p.cycles_per_frame, lambda v: number(v, 6)),
         )
         for p in (result.passes if result else ())
     ]
@@ -347,19 +353,19 @@ def resources_table(run: RunReport) -> Table:
         for source in sources_of(plan.build):
             report = plan.build.resources.get(source) if plan.build else None
             counts = [
-                figure(getattr(report.total, name) if report else None, count)
+                number_cell(getattr(report.total, name) if report else None, count)
                 for name in (*SHOWN, "uram")
             ]
             cycles = cycles_at(plan.build, source) if report else None
             rows.append(
                 (
-                    words(plan.variant),
-                    words(source),
+                    text_cell(plan.variant),
+                    text_cell(source),
                     counts[0],
-                    figure(cycles, count),
+                    number_cell(cycles, count),
                     *counts[1:],
-                    words(f"{report.tool} {report.tool_version}" if report else None),
-                    words(report.part if report else None),
+                    text_cell(f"{report.tool} {report.tool_version}" if report else None),
+                    text_cell(report.part if report else None),
                 )
             )
     note = (
@@ -374,20 +380,20 @@ def builds_table(run: RunReport) -> Table:
     columns = tuple(Column(h, numeric=False) for h in ("build", "setting", "written", "used"))
     rows = [
         (
-            words(plan.build.folder),
-            words(describe(plan.build)),
-            words(plan.build.written),
-            words("yes" if plan.build.complete else "yes, though not complete"),
+            text_cell(plan.build.folder),
+            text_cell(describe(plan.build)),
+            text_cell(plan.build.written),
+            text_cell("yes" if plan.build.complete else "yes, though not complete"),
         )
         for plan in run.plans
         if plan.build is not None
     ]
     rows += [
         (
-            words(side.build.folder),
-            words(describe(side.build)),
-            words(side.build.written),
-            words(f"no: {side.reason}"),
+            text_cell(side.build.folder),
+            text_cell(describe(side.build)),
+            text_cell(side.build.written),
+            text_cell(f"no: {side.reason}"),
         )
         for side in run.side_builds
     ]

@@ -1,4 +1,4 @@
-"""Figures of a training's course: loss and accuracy, and what the controller steers by."""
+"""Figures over training steps: loss, accuracy, lambda, and what the controller limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fewer points for a figure, chosen so that it looks the same."""
+"""Reduce the points of a curve in a figure without changing how it looks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the figures are drawn on: one width, one type size, hover texts, legends."""
+"""Canvas of all figures: a matplotlib figure of fixed width, hover texts, tick labels, legends."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def layer_ticks(axis: Any, names: Sequence[str]) -> None:
 
 
 def room(axis: Any, n: int) -> None:
-    """Leave air at both sides of few bars, so that they do not become walls."""
+    """Leave margins beside few bars, so that the bars are not drawn too wide."""
     side = 0.6 + max(0.0, (6 - n) / 2)
     axis.set_xlim(-side, n - 1 + side)
 

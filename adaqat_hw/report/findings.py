@@ -1,4 +1,4 @@
-"""What a run found, in sentences that carry their numbers and sources."""
+"""Findings about a run as sentences that carry their numbers and sources."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def _timing(main: PlanReport) -> str:
 
 
 def routed(main: PlanReport) -> str:
-    """Say what place and route made of the plan's bitstream; nothing where there is none."""
+    """Describe the place and route of the plan's bitstream; empty where there is none."""
     build = main.build
     if build is None or build.bitstream is None:
         return ""
@@ -131,7 +131,7 @@ def routed(main: PlanReport) -> str:
 
 
 def implemented(main: PlanReport) -> str:
-    """Say what Vivado's place and route made of the plan; nothing where it has not run."""
+    """Describe Vivado's place and route of the plan; empty where it has not run."""
     build = main.build
     vivado, report = (build.vivado, build.routed) if build else (None, None)
     if build is None or vivado is None or report is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from adaqat_hw.cost import CostFit
 from adaqat_hw.report.fits import FitReport
 from adaqat_hw.report.model import SYNTH
-from adaqat_hw.report.tables import Column, Table, figure, words
+from adaqat_hw.report.tables import Column, Table, number_cell, text_cell
 from adaqat_hw.report.text import count, number, percent
 
 FEATURES = {"bitops_per_cycle": "bit-ops / cycle", "threshold_bits": "threshold bits / cycle"}
@@ -29,14 +29,14 @@ def fits_table(report: FitReport) -> Table:
         over = " + ".join(FEATURES.get(name, name) for name in fit.features)
         rows.append(
             (
-                words(f"{fit.target.upper()} of MVAUs in {fit.impl.upper()}s over {over}"),
-                words(formula(line) if line else f"none: {fit.outcome.reason}"),
-                figure(line.n if line else None, count),
-                figure(line.r2 if line else None, _quality),
-                figure(line.spearman if line else None, _quality),
-                figure(line.mae if line else None, lambda v: number(v, 3)),
-                figure(line.mape if line else None, percent),
-                figure(line.loo_mape if line else None, percent),
+                text_cell(f"{fit.target.upper()} of MVAUs in {fit.impl.upper()}s over {over}"),
+                text_cell(formula(line) if line else f"none: {fit.outcome.reason}"),
+                number_cell(line.n if line else None, count),
+                number_cell(line.r2 if line else None, _quality),
+                number_cell(line.spearman if line else None, _quality),
+                number_cell(line.mae if line else None, lambda v: number(v, 3)),
+                number_cell(line.mape if line else None, percent),
+                number_cell(line.loo_mape if line else None, percent),
             )
         )
     note = f"Not in the fits: {'; '.join(report.left_out)}." if report.left_out else ""
@@ -75,16 +75,16 @@ def points_table(report: FitReport) -> Table:
     several = len({point.run for point in report.points}) > 1
     rows = tuple(
         (
-            words(f"{p.run} / {p.name}" if several else p.name),
-            words(f"{p.features.impl.upper()}s" if p.features.impl else None),
-            figure(p.features.pe, count),
-            figure(p.features.simd, count),
-            figure(p.features.weight_bits, count),
-            figure(p.features.act_bits, count),
-            figure(p.features.bitops_per_cycle, count),
-            figure(p.features.threshold_bits, count),
-            figure(p.lut, count),
-            figure(p.dsp, count),
+            text_cell(f"{p.run} / {p.name}" if several else p.name),
+            text_cell(f"{p.features.impl.upper()}s" if p.features.impl else None),
+            number_cell(p.features.pe, count),
+            number_cell(p.features.simd, count),
+            number_cell(p.features.weight_bits, count),
+            number_cell(p.features.act_bits, count),
+            number_cell(p.features.bitops_per_cycle, count),
+            number_cell(p.features.threshold_bits, count),
+            number_cell(p.lut, count),
+            number_cell(p.dsp, count),
         )
         for p in report.points
     )

@@ -1,4 +1,4 @@
-"""Do bit-operations explain area? Points of all built plans, fits, and the verdict in words."""
+"""Fit LUT and DSP against bit-operations over the layers of all built plans, with a verdict."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def _fit(points: Sequence[Point], target: str, impl: MvauImpl, features: tuple[s
 
 
 def verdict(report: FitReport) -> list[str]:
-    """Say in sentences how well bit-operations per cycle explain area, and how far it goes."""
+    """Return sentences on how well bit-operations per cycle explain area, and their limits."""
     if not report.points:
         why = f" ({'; '.join(report.left_out)})" if report.left_out else ""
         return [f"No layer was synthesized, so nothing can be said about BitOPs and area{why}."]

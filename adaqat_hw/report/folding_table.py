@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from adaqat_hw.report.records import read_if_there
-from adaqat_hw.report.tables import Cell, Column, Table, words
+from adaqat_hw.report.tables import Cell, Column, Table, text_cell
 from adaqat_hw.run import BuildFolder
 from adaqat_hw.schema.folding import FoldingRecord
 
@@ -42,14 +42,19 @@ def folding_table(record: FoldingRecord) -> Table:
     rows = []
     for row in record.nodes:
         folds = " ".join(f"{name} {value}" for name, value in row.folds.items())
-        first = (words(row.layer or "-"), words(row.op), words(folds), words(row.impl or "-"))
-        cycles = Cell(f"{row.cycles:,}", float(row.cycles), loud=row.cycles == record.interval)
+        first = (
+            text_cell(row.layer or "-"),
+            text_cell(row.op),
+            text_cell(folds),
+            text_cell(row.impl or "-"),
+        )
+        cycles = Cell(f"{row.cycles:,}", float(row.cycles), highlight=row.cycles == record.interval)
         rows.append((*first, cycles, *_cost(row.resources, row.error)))
-    blank = (words("-"), words("-"), Cell("-"))
-    streams = words("FIFOs and width converters")
+    blank = (text_cell("-"), text_cell("-"), Cell("-"))
+    streams = text_cell("FIFOs and width converters")
     rows.append((streams, *blank, Cell("-"), *_cost(record.streams, record.streams_error)))
     slowest = Cell(f"{record.interval:,}", float(record.interval))
-    rows.append((words("total"), *blank, slowest, *_cost(record.total, record.error)))
+    rows.append((text_cell("total"), *blank, slowest, *_cost(record.total, record.error)))
     return Table("folding", _title(record), columns, tuple(rows), _note(record))
 
 

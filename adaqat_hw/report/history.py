@@ -1,4 +1,4 @@
-"""What a training log tells: every width, its gradients and flips, and the controller's cost."""
+"""Time series from a training log: widths, their gradients and flips, the controller's cost."""
 
 from __future__ import annotations
 

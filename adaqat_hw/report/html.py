@@ -85,12 +85,12 @@ def _run(run: RunReport, drawn: Figures, slug: str) -> str:
     board = f"{run.board.name} ({run.board.part})" if run.board else None
     facts = " · ".join(x for x in (network, dataset, board) if x)
     head = f"<header><h1>{_text(run.name)}</h1><p class='lead'>{_text(facts)}</p></header>"
-    shouts = [
+    warnings = [
         f"{p.variant} DOES NOT FIT THE BOARD: {', '.join(over(p))} (yosys_synth)"
         for p in run.quantized
         if over(p)
     ]
-    alarms = "".join(f"<p class='alarm'>{_text(line)}</p>" for line in (*shouts, *run.warnings))
+    alarms = "".join(f"<p class='alarm'>{_text(line)}</p>" for line in (*warnings, *run.warnings))
     gaps = ""
     if run.missing:
         listed = "".join(f"<li>{_text(line)}</li>" for line in run.missing)
@@ -203,7 +203,7 @@ def _head(column: Column) -> str:
 def _cells(columns: Iterable[Column], row: Iterable[Cell]) -> Iterable[str]:
     for column, cell in zip(columns, row, strict=True):
         kinds = ["num" if column.numeric else "txt"]
-        kinds += ["loud"] if cell.loud else []
+        kinds += ["highlight"] if cell.highlight else []
         kinds += ["none"] if cell.text == MISSING else []
         kinds += ["nb"] if len(cell.text) <= 24 else []
         value = ""

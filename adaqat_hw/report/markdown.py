@@ -41,13 +41,13 @@ def to_markdown(reports: Sequence[RunReport], fitted: FitReport | None = None) -
 
 def _run(run: RunReport) -> list[str]:
     parts = [f"# {_text(run.name)}", "\n".join(f"- {_text(line)}" for line in findings(run))]
-    shouts = [
+    warnings = [
         f"> **{_text(p.variant)} DOES NOT FIT THE BOARD: {_text(', '.join(over(p)))}** "
         "(yosys_synth)"
         for p in run.quantized
         if over(p)
     ]
-    parts += shouts
+    parts += warnings
     parts += [f"> **Warning:** {_text(line)}" for line in run.warnings]
     main, tables = run.main, [plans_table(run)]
     if run.hardware:
@@ -82,7 +82,7 @@ def _head(column: Column) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    return f"**{_text(cell.text)}**" if cell.loud else _text(cell.text)
+    return f"**{_text(cell.text)}**" if cell.highlight else _text(cell.text)
 
 
 def _text(value: str) -> str:

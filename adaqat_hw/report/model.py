@@ -1,4 +1,4 @@
-"""What a report knows about a run. Every field that may be absent is None, never 0."""
+"""Records that a report is made from. Every field that may be absent is None, never 0."""
 
 from __future__ import annotations
 

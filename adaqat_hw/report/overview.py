@@ -1,4 +1,4 @@
-"""Several runs side by side: each run's main plan in one row."""
+"""Table that compares several runs: each run's main plan in one row."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from adaqat_hw.report.builds import pace_warning
 from adaqat_hw.report.content import fit_cell, plan_label
 from adaqat_hw.report.model import FLOAT, SYNTH, RunReport
-from adaqat_hw.report.tables import Column, Table, figure, words
+from adaqat_hw.report.tables import Column, Table, number_cell, text_cell
 from adaqat_hw.report.text import count, percent, short, times
 
 
@@ -34,17 +34,17 @@ def runs_table(reports: Sequence[RunReport]) -> Table:
         compression = main.compression if main else None
         rows.append(
             (
-                words(run.name),
-                words(main.variant if main else None),
-                words(plan_label(main) if main else None),
-                figure(main.accuracy if main else None, lambda v: percent(v, 2)),
-                figure(full.accuracy if full else None, lambda v: percent(v, 2)),
-                figure(main.bitops.total if main and main.bitops else None, short),
-                figure(compression.inner if compression else None, times),
-                figure(build.total(SYNTH, "lut") if build else None, count),
-                figure(free.cycles_per_frame if free else None, count),
-                figure(build.total(SYNTH, "dsp") if build else None, count),
-                fit_cell(main) if main else words(None),
+                text_cell(run.name),
+                text_cell(main.variant if main else None),
+                text_cell(plan_label(main) if main else None),
+                number_cell(main.accuracy if main else None, lambda v: percent(v, 2)),
+                number_cell(full.accuracy if full else None, lambda v: percent(v, 2)),
+                number_cell(main.bitops.total if main and main.bitops else None, short),
+                number_cell(compression.inner if compression else None, times),
+                number_cell(build.total(SYNTH, "lut") if build else None, count),
+                number_cell(free.cycles_per_frame if free else None, count),
+                number_cell(build.total(SYNTH, "dsp") if build else None, count),
+                fit_cell(main) if main else text_cell(None),
             )
         )
     return Table("runs", "Runs compared", columns, tuple(rows), runs_pace_warning(reports) or "")

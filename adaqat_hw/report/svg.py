@@ -1,7 +1,7 @@
 """Deterministic SVG from matplotlib: same records, same bytes; no date, no network, no pyplot.
 
 A figure is drawn for a light page. ``for_page`` turns its fixed colours into the page's CSS
-variables, so that it follows the page into the dark, and its ids into ones of its own.
+variables, so that it follows the page's dark theme, and its ids into ones of its own.
 """
 
 from __future__ import annotations

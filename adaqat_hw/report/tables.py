@@ -10,12 +10,12 @@ from adaqat_hw.report.text import MISSING, MISSING_IN_WORDS, clean
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: its text, what it sorts by, a hover text, and whether it must be shouted."""
+    """One cell: its text, what it sorts by, a hover text, and whether it is highlighted."""
 
     text: str
     value: float | None = None
     title: str = ""
-    loud: bool = False
+    highlight: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,17 +39,21 @@ class Table:
     folded: bool = False
 
 
-def words(text: str | None, *, loud: bool = False, title: str = "") -> Cell:
+def text_cell(text: str | None, *, highlight: bool = False, title: str = "") -> Cell:
     """Return a cell of text; control characters are replaced."""
     if text is None:
         return Cell(MISSING, title=MISSING_IN_WORDS)
-    return Cell(clean(text), loud=loud, title=clean(title))
+    return Cell(clean(text), highlight=highlight, title=clean(title))
 
 
-def figure(
-    value: float | None, form: Callable[[float | None], str], *, title: str = "", loud: bool = False
+def number_cell(
+    value: float | None,
+    form: Callable[[float | None], str],
+    *,
+    title: str = "",
+    highlight: bool = False,
 ) -> Cell:
     """Return a cell of a number that may be missing."""
     if value is None:
         return Cell(MISSING, title=title or MISSING_IN_WORDS)
-    return Cell(form(value), value=float(value), title=title, loud=loud)
+    return Cell(form(value), value=float(value), title=title, highlight=highlight)

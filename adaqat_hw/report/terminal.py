@@ -68,7 +68,7 @@ def render_build(folder: Path) -> Group:
         Text(f"{clean(build.variant)}: {clean(describe(build))}", style="bold"),
         _rich(resources_table(run)),
         _rich(board_table(run)),
-        *_shout(plan),
+        *_over_warning(plan),
         _rich(estimate_table(plan, _BRIEF)),
         _rich(simulation_table(plan)),
         *(Text(clean(line)) for line in (routed(plan), implemented(plan)) if line),
@@ -86,7 +86,7 @@ def _run(run: RunReport) -> list[RenderableType]:
     parts += [Text(f"- {clean(line)}") for line in findings(run)]
     parts += [Text(f"WARNING: {clean(line)}", style="bold red") for line in run.warnings]
     for plan in run.quantized:
-        parts += _shout(plan)
+        parts += _over_warning(plan)
     parts.append(_rich(plans_table(run)))
     if run.hardware:
         parts.append(_rich(board_table(run)))
@@ -101,7 +101,7 @@ def _run(run: RunReport) -> list[RenderableType]:
     return parts
 
 
-def _shout(plan: PlanReport) -> list[RenderableType]:
+def _over_warning(plan: PlanReport) -> list[RenderableType]:
     too_much = over(plan)
     if not too_much:
         return []
@@ -138,5 +138,5 @@ def _rich(table: Table) -> RenderableType:
 
 
 def _cell(cell: Cell) -> Text:
-    style = "bold white on red" if cell.loud else "dim" if cell.text == MISSING else ""
+    style = "bold white on red" if cell.highlight else "dim" if cell.text == MISSING else ""
     return Text(cell.text, style=style)

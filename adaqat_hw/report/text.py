@@ -1,4 +1,4 @@
-"""Numbers as people read them. What is missing is said so, never 0."""
+"""Format numbers as text; a missing one is "n/r" (not reported), never 0."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""The learned widths in numbers: where each ended, how often it flipped, when it froze."""
+"""Table of the learned widths: final value, flips, freeze."""
 
 from __future__ import annotations
 
 from adaqat_hw.report.model import PlanReport
-from adaqat_hw.report.tables import Column, Table, figure, words
+from adaqat_hw.report.tables import Column, Table, number_cell, text_cell
 from adaqat_hw.report.text import count, number
 
 
@@ -21,14 +21,14 @@ def widths_table(plan: PlanReport) -> Table:
     )
     rows = tuple(
         (
-            words(path.name),
-            figure(path.real[0], lambda v: number(v, 4)),
-            figure(path.bits[-1], count),
-            figure(None if path.flips is None else len(path.flips), count),
-            figure(path.frozen_at, count),
-            words(path.frozen_by),
-            figure(-path.pulls[-1].task if path.pulls else None, lambda v: number(v, 3)),
-            figure(path.pulls[-1].hardware if path.pulls else None, lambda v: number(v, 3)),
+            text_cell(path.name),
+            number_cell(path.real[0], lambda v: number(v, 4)),
+            number_cell(path.bits[-1], count),
+            number_cell(None if path.flips is None else len(path.flips), count),
+            number_cell(path.frozen_at, count),
+            text_cell(path.frozen_by),
+            number_cell(-path.pulls[-1].task if path.pulls else None, lambda v: number(v, 3)),
+            number_cell(path.pulls[-1].hardware if path.pulls else None, lambda v: number(v, 3)),
         )
         for path in plan.widths
     )

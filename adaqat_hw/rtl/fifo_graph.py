@@ -1,4 +1,4 @@
-"""Own queues for a HardwareGraph: every stream between two nodes gets one, with its depth.
+"""Put this project's FIFOs into a HardwareGraph: one per stream between nodes, with its depth.
 
 FINN's flow inserts a FIFO node into every stream. Here each becomes ``adq_fifo`` of ``hw/rtl``,
 whose depth is a parameter, so that a new depth never runs FINN again; a stream between two

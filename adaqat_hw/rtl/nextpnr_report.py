@@ -1,4 +1,4 @@
-"""Read what nextpnr says: its JSON report strictly, its log for what did not fit."""
+"""Read nextpnr's JSON report, and from its log what did not fit."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ class BoardDesign:
 def simulate_line(
     design: BoardDesign, simulator: Simulator, frames: Sequence[IntArray], cycles: int
 ) -> tuple[Identity, list[IntArray]]:
-    """Send frames over the simulated line and return who answered, and the results.
+    """Send frames over the simulated line; return the device's identity and the results.
 
     First an abandoned frame and a break, then the question who is there, then the frames one
     after the other, each when the one before is answered.

@@ -39,7 +39,7 @@ class Port(Protocol):
 
 @dataclass(frozen=True)
 class Identity:
-    """Who answers: the build's digest, bytes of a frame and of a result."""
+    """Identity of the device: the build's digest, bytes of a frame and of a result."""
 
     build: str
     frame_bytes: int

@@ -1,4 +1,4 @@
-"""SourceIndex: which Verilog files a module needs, found by what they mention."""
+"""SourceIndex: which Verilog files a module needs, found by the names they mention."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names in generated Verilog: no text of a network can become more than a name or a comment."""
+"""Legal Verilog identifiers, file names and comments from names of layers and nodes."""
 
 from __future__ import annotations
 

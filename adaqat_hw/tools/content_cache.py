@@ -1,10 +1,9 @@
 """Keep results under the digest of what they were made from.
 
-A result is a folder of files with facts about them, or facts alone (one JSON file). It is made
-elsewhere, checked on every reading by the digests in its manifest, and put in its place by a
-rename: what stands is whole, and what is damaged is made again. Processes that make the same
-result at once do not disturb each other. A cache that cannot be written, or is full, costs time
-and nothing else.
+A result is a folder of files with facts about them, or facts alone (one JSON file). It is written
+elsewhere, moved into place by a rename and checked against the digests in its manifest on every
+read; a damaged one is made again. Processes that make the same result at the same time do not
+disturb each other. A cache that is read-only or full costs time, nothing else.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ class CacheEntry:
 
 
 def find_folder(target: Path) -> CacheEntry | None:
-    """Return the result in ``target`` where it is whole."""
+    """Return the result in ``target`` if it is complete and undamaged."""
     try:
         body = json.loads((target / _MANIFEST).read_text(encoding="utf-8"))
         files, facts = dict(body["files"]), body["facts"]
@@ -78,7 +77,7 @@ def store_folder(
         (part / _MANIFEST).write_text(body, encoding="utf-8")
         part.chmod(0o755)
         with _locked(target.parent):
-            if not _stands(target, names):  # else another process was faster
+            if not _is_complete(target, names):  # else another process was faster
                 shutil.rmtree(target, ignore_errors=True)
                 part.rename(target)
     except OSError as exc:
@@ -91,7 +90,7 @@ def store_folder(
     return CacheEntry(target, tuple(names), dict(facts), False)
 
 
-def _stands(target: Path, names: Sequence[str]) -> bool:
+def _is_complete(target: Path, names: Sequence[str]) -> bool:
     entry = find_folder(target)
     return entry is not None and set(entry.files) == set(names)
 
@@ -99,7 +98,7 @@ def _stands(target: Path, names: Sequence[str]) -> bool:
 def keep_folder(
     target: Path, names: Sequence[str], make: Callable[[Path], Mapping[str, Any]]
 ) -> CacheEntry:
-    """Return the result ``target``; make it where it does not stand whole.
+    """Return the result ``target``; make it where it is missing or damaged.
 
     Args:
         target: its folder; the name carries the digest.
@@ -125,7 +124,7 @@ def keep_folder(
 
 
 def find_facts(path: Path) -> dict[str, Any] | None:
-    """Return the facts in the JSON file ``path`` where they are whole."""
+    """Return the facts in the JSON file ``path`` if they are undamaged."""
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         facts = stored["body"]

@@ -1,4 +1,4 @@
-"""Programs that a killed parent left at work: a folder remembers who works in it.
+"""End programs that a killed process left running in a folder, by a mark in that folder.
 
 SIGKILL leaves the parent no time to end what it runs. The mark in the folder
 (``.process.json``) names the process, and the next start there ends it before it trusts anything.
@@ -29,7 +29,7 @@ def forget(folder: Path) -> None:
 
 
 def end_leftover(folder: Path) -> bool:
-    """Kill the process group that an earlier, killed parent left at work in ``folder``.
+    """Kill the process group that an earlier, killed parent left running in ``folder``.
 
     Only the very same process is touched: number and start time must agree. Returns whether
     there was one. The caller holds the folder's lock.

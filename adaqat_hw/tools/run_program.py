@@ -1,4 +1,4 @@
-"""Run one outside program: its lines to a listener, its log whole, nothing of it left behind."""
+"""Run one external program in a process group: its log, its lines to a listener, a clean end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signals that end this process unwind it first, so that the programs it runs end too."""
+"""Turn SIGTERM and SIGHUP into exceptions, so that the programs this process runs end too."""
 
 from __future__ import annotations
 

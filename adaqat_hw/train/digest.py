@@ -1,4 +1,4 @@
-"""What decides a training's outcome: two trainings are the same where these inputs are.
+"""Digest of the inputs that decide the outcome of a training.
 
 The training's own checkpoints and the command line's stamp of a finished stage both use them. No
 torch: an up-to-date stage is recognised without it.

@@ -1,4 +1,4 @@
-"""The mean training loss of an epoch, kept on the device; a divergence is named."""
+"""Mean training loss of an epoch, kept on the device; raises when the loss is not finite."""
 
 from __future__ import annotations
 

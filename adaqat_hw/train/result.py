@@ -1,4 +1,4 @@
-"""What a training leaves behind when it has ended: weights, plan and record."""
+"""Write the weights, plan and record of a finished training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One training's moving parts: made from the configuration, saved and restored together."""
+"""State of one training: network, optimizer, controller, random state; saved together."""
 
 from __future__ import annotations
 

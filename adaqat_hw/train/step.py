@@ -1,4 +1,4 @@
-"""One optimizer step, with the AdaQAT probes in their place."""
+"""One training step: forward, backward, AdaQAT probes, optimizer update."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The training log as TensorBoard events, beside the JSONL file that stays the truth."""
+"""The training log as TensorBoard events, beside the JSONL file."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ exec {python} "$@"
 pytestmark = [pytest.mark.finn, pytest.mark.rtl, pytest.mark.synth]
 
 
-class Road:
+class BuildFlow:
     """The command line with both fakes; everything below one folder."""
 
     def __init__(self, root: Path, model: Path) -> None:
@@ -68,9 +68,9 @@ class Road:
 
 
 @pytest.fixture(scope="module")
-def road(tmp_path_factory, tiny_qonnx):
+def flow(tmp_path_factory, tiny_qonnx):
     with pytest.MonkeyPatch.context() as patch:
-        made = Road(tmp_path_factory.mktemp("road"), tiny_qonnx)
+        made = BuildFlow(tmp_path_factory.mktemp("flow"), tiny_qonnx)
         patch.setattr(os, "getuid", lambda: 1234)
         patch.setenv("ADAQAT_DOCKER", str(made.bin / "docker"))
         patch.setenv("XILINX_VIVADO", str(made.vivado_bin.parent))
@@ -81,13 +81,13 @@ def road(tmp_path_factory, tiny_qonnx):
 
 
 @pytest.fixture(scope="module")
-def compiled(road):
-    """The road as far as Vivado, which ends at once: what follows asks only for Vivado."""
-    road.vivado(fail="silent")
-    status, out, _ = road.build("ooc_synth")
+def compiled(flow):
+    """The flow as far as Vivado, which ends at once: what follows asks only for Vivado."""
+    flow.vivado(fail="silent")
+    status, out, _ = flow.build("ooc_synth")
     assert (status, failed(out)) == (1, 1)
-    assert (road.folder("ooc_synth") / "task-synthesize.json").is_file()
-    return road
+    assert (flow.folder("ooc_synth") / "task-synthesize.json").is_file()
+    return flow
 
 
 def failed(out: str) -> int:
@@ -185,12 +185,12 @@ def test_a_container_that_does_not_start(compiled, settings, status, told):
     assert made_by_vivado(compiled.folder("ooc_synth")) == set()
 
 
-def test_the_wrong_version_is_refused_before_finn_runs(road):
-    road.vivado(version="2019.1")
-    code, out, err = road.build("ip")
+def test_the_wrong_version_is_refused_before_finn_runs(flow):
+    flow.vivado(version="2019.1")
+    code, out, err = flow.build("ip")
     assert (code, failed(out)) == (3, 3)
     assert "Vivado is version '2019.1'; supported are 2022.2, 2023.1" in sentence(err)
-    assert not (road.folder("ip") / "request.json").exists()
+    assert not (flow.folder("ip") / "request.json").exists()
 
 
 def test_missed_timing_is_told_and_shown_and_a_second_run_succeeds(compiled):
@@ -260,18 +260,18 @@ def check_summary(body, goal):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("goal", ["ip", "bitfile"])
-def test_ip_and_bitfile_come_back(road, goal):
+def test_ip_and_bitfile_come_back(flow, goal):
     if goal == "bitfile":
-        road.vivado(fail="no_board")
-        code, out, err = road.build(goal)
+        flow.vivado(fail="no_board")
+        code, out, err = flow.build(goal)
         assert (code, failed(out)) == (1, 1)
         told = "tul.com.tw:pynq-z2:part0:1.0 is not installed in Vivado; install the board files"
         assert told in last_line(err)  # after the warnings of the compilation
-        assert made_by_vivado(road.folder(goal)) == set()
-    road.vivado()
-    code, out, _ = road.build(goal)
+        assert made_by_vivado(flow.folder(goal)) == set()
+    flow.vivado()
+    code, out, _ = flow.build(goal)
     assert code == 0
-    body, folder = json.loads(out), road.folder(goal)
+    body, folder = json.loads(out), flow.folder(goal)
     assert all((folder / name).is_file() for name in body["vivado"]["files"])
     if goal == "ip":
         assert "ip/component.xml" in body["vivado"]["files"]
@@ -280,9 +280,9 @@ def test_ip_and_bitfile_come_back(road, goal):
     assert {Path(name).name for name in body["vivado"]["files"]} == {
         "accelerator.bit", "accelerator.hwh", "accelerator_driver.py", "design.json",
     }  # fmt: skip
-    code, out, _ = road.run("build", str(road.model), "--board", "pynq-z2", "--env", "docker",
+    code, out, _ = flow.run("build", str(flow.model), "--board", "pynq-z2", "--env", "docker",
                             "--goal", goal, "--frames", "2", "--quiet", "--runs",
-                            str(road.root / "runs"))  # fmt: skip
+                            str(flow.root / "runs"))  # fmt: skip
     assert re.search(r"bitstream in build/\S+/deploy/accelerator\.bit", out)
 
 

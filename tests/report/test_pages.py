@@ -164,17 +164,17 @@ def test_hostile_names_stay_text(make_maker, tmp_path):
     assert "[b]" in shown(render([collect(run)]))
 
 
-def test_over_utilisation_is_shouted_everywhere(make_maker, tmp_path):
+def test_over_utilisation_is_highlighted_everywhere(make_maker, tmp_path):
     run = make_maker(tmp_path, scale=12).all()
-    shout = "DOES NOT FIT THE BOARD: LUT 180 %"
-    assert shout in shown(render([collect(run)]))
-    assert shout in to_markdown([collect(run)])
-    assert shout in page_of(write_report([run], tmp_path / "out")).read_text()
+    warning = "DOES NOT FIT THE BOARD: LUT 180 %"
+    assert warning in shown(render([collect(run)]))
+    assert warning in to_markdown([collect(run)])
+    assert warning in page_of(write_report([run], tmp_path / "out")).read_text()
     (folder,) = run.glob("build/learned-*")
-    assert shout in shown(render_build(folder))
+    assert warning in shown(render_build(folder))
 
 
-def test_a_fitting_design_is_not_shouted_about(full_run, tmp_path):
+def test_a_fitting_design_has_no_warning_of_its_size(full_run, tmp_path):
     text = page_of(write_report([full_run], tmp_path)).read_text()
     assert "DOES NOT FIT" not in text
     assert "fits pynq-z1" in text

@@ -1,4 +1,4 @@
-"""The node around a module that FINN generated."""
+"""Verilog of a node around a module that FINN generated."""
 
 from __future__ import annotations
 

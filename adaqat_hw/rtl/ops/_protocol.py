@@ -1,4 +1,4 @@
-"""What every operator of :mod:`adaqat_hw.rtl.ops` must tell: reference, ranges, Verilog, cost."""
+"""Base class of all operators of :mod:`adaqat_hw.rtl.ops`: reference, ranges, Verilog, cost."""
 
 from __future__ import annotations
 
