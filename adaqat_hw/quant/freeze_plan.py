@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from adaqat_hw.cost import HardwareCost
 from adaqat_hw.quant.allocate import allocate_near, uniform_bits
@@ -69,7 +70,7 @@ def choose(
     mean = error = None
     if differences is not None and len(differences) > 1:
         mean, error = _mean_and_error(differences)
-    chosen = "same"
+    chosen: Literal["learned", "uniform", "same"] = "same"
     if proposal.differs:
         better = mean is not None and error is not None and mean < -_ERRORS * error
         chosen = "learned" if differences is None or better else "uniform"
