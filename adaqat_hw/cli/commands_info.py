@@ -13,7 +13,14 @@ from adaqat_hw import tools
 from adaqat_hw.cli.console import Progress, out, print_json, table
 from adaqat_hw.cli.doctor import checks
 from adaqat_hw.errors import ConfigError
-from adaqat_hw.schema import BitWidthPlan, LayerBits, NetworkConfig, NetworkSpec, parse_bits
+from adaqat_hw.schema import (
+    BitWidthPlan,
+    LayerBits,
+    NetworkConfig,
+    NetworkSpec,
+    TrainResult,
+    parse_bits,
+)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
@@ -111,16 +118,23 @@ def plan(
     variant: Annotated[str, typer.Option(help="Which variant of the run.")] = "learned",
     as_json: AsJson = False,
 ) -> None:
-    """Print a bit-width plan. Edit the JSON and train at it with 'train --plan FILE'."""
+    """Print a bit-width plan. Edit the JSON and train at it with 'train --plan FILE'.
+
+    Of a run that learned it to a budget, also say how it was chosen.
+    """
     from adaqat_hw.quant import format_plan
     from adaqat_hw.run import RunDirectory
 
-    path = RunDirectory(source).train(variant).plan if source.is_dir() else source
-    widths = BitWidthPlan.read(path)
+    folder = RunDirectory(source).train(variant) if source.is_dir() else None
+    widths = BitWidthPlan.read(source if folder is None else folder.plan)
     if as_json:
         print_json(widths.model_dump(mode="json"))
-    else:
-        out.print(format_plan(widths), highlight=False)
+        return
+    out.print(format_plan(widths), highlight=False)
+    if folder is not None and folder.result.is_file():
+        choice = TrainResult.read(folder.result).freeze_choice
+        if choice is not None:
+            out.print(choice.sentence, highlight=False)
 
 
 def boards(as_json: AsJson = False) -> None:

@@ -148,6 +148,8 @@ def train(
 
         widths = BitWidthPlan.read(run.train(name).path / result.plan)
         out.print(format_plan(widths), highlight=False)
+    if result.freeze_choice is not None:
+        out.print(result.freeze_choice.sentence, highlight=False)
 
 
 def _leave_others() -> None:

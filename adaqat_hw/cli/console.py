@@ -71,6 +71,11 @@ class Progress:
             self._last = time.monotonic()
             err.print(f"  {escape(text)}", highlight=False)
 
+    def say(self, text: str) -> None:
+        """Print a line that stays, whatever else is shown."""
+        if not self._quiet:
+            err.print(f"  {escape(text)}", highlight=False)
+
     def done(self, result: str) -> None:
         """End it with its result."""
         self.stop()

@@ -91,7 +91,7 @@ def ensure_train(
             config,
             spec,
             folder.path,
-            progress=lambda event: progress.note(_train_text(event)),
+            progress=lambda event: _tell(event, progress),
             init_checkpoint=init,
             teacher_checkpoint=teacher,
         )
@@ -129,6 +129,13 @@ def _refuse_other(folder: Path, inputs: str) -> None:
             f"{str(folder)!r} holds a finished training of another configuration (inputs "
             f"{finished}, now {inputs}); give the run another name or delete that folder."
         )
+
+
+def _tell(event: dict[str, Any], progress: Progress) -> None:
+    if event.get("event") == "freeze_choice":
+        progress.say(str(event["sentence"]))
+    else:
+        progress.note(_train_text(event))
 
 
 def _train_text(event: dict[str, Any]) -> str:

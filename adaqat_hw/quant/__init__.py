@@ -13,7 +13,7 @@ from adaqat_hw.quant.controller import (
 from adaqat_hw.quant.matmul import MatMul
 from adaqat_hw.quant.network import QuantizedNetwork, quantize
 from adaqat_hw.quant.plan_text import format_plan
-from adaqat_hw.quant.probes import draws_numbers, probe_losses
+from adaqat_hw.quant.probes import compare_losses, draws_numbers, probe_losses
 from adaqat_hw.quant.quantizers import BitWidth
 from adaqat_hw.quant.trace import network_spec
 
@@ -29,6 +29,7 @@ __all__ = [
     "StepEvents",
     "Width",
     "bind",
+    "compare_losses",
     "draws_numbers",
     "format_plan",
     "network_spec",

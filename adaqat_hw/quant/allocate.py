@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from itertools import product
 
 from adaqat_hw.quant.widths import Width
 
 Cost = Callable[[Mapping[str, int]], float]
 Worth = Callable[[str, int], float]
+
+_NOISE_RATIO = 4.0  # of the noise powers of neighbouring widths
+_WIDEST = 33
 
 
 def allocate(
@@ -32,6 +37,76 @@ def allocate(
     while (better := plan.exchanged()) is not None:
         plan = better
     return plan.bits
+
+
+def allocate_near(
+    live: Mapping[str, int], widths: Iterable[Width], cost: Cost, limit: float, worth: Worth
+) -> dict[str, int]:
+    """Choose integers as :func:`allocate` does, none more than one bit from ``live``.
+
+    Weights and clips were trained at the live widths, and worths were measured next to them. Where
+    no plan within one bit fits, all widths go as far below it as the limit asks for, each as far
+    as the others or one bit less; what is left of the limit is then spent.
+    """
+    listed = list(widths)
+
+    def lowered(by: int) -> dict[str, int]:
+        return {**live, **{w.name: max(w.minimum, live[w.name] - by) for w in listed}}
+
+    reach = 1
+    while cost(lowered(reach)) > limit and lowered(reach) != lowered(reach + 1):
+        reach += 1
+    low, rise = lowered(reach), 1 if reach == 1 else 1 - reach
+    high = {w.name: max(w.minimum, min(w.maximum, live[w.name] + rise)) for w in listed}
+    start = {**live, **{name: min(live[name], bits) for name, bits in high.items()}}
+    plan = allocate(start, _between(listed, low, high), cost, limit, worth)
+    if reach > 1:
+        high = {w.name: min(w.maximum, live[w.name] + 1) for w in listed}
+        plan = allocate(plan, _between(listed, plan, high), cost, limit, worth)
+    return plan
+
+
+def _between(
+    widths: Iterable[Width], low: Mapping[str, int], high: Mapping[str, int]
+) -> list[Width]:
+    return [
+        replace(w, initial=float(low[w.name]), minimum=low[w.name], maximum=high[w.name])
+        for w in widths
+    ]
+
+
+def uniform_bits(widths: Iterable[Width], cost: Cost, limit: float, worth: Worth) -> dict[str, int]:
+    """Return the uniform plan that fits and should lose least: one integer for each kind.
+
+    Widths whose names agree up to a colon are of one kind; each keeps its bounds. Which pair loses
+    least is judged without measurements, by the noise of a uniform quantizer, ``4^-bits`` for each
+    kind, so that it does not share the faults of a learned plan; ``worth`` decides between equals.
+    Where none fits, the narrowest.
+    """
+    listed = list(widths)
+    kinds = list(dict.fromkeys(_kind(w) for w in listed))
+    spans = [
+        range(
+            min(w.minimum for w in listed if _kind(w) == kind),
+            max(w.maximum for w in listed if _kind(w) == kind) + 1,
+        )
+        for kind in kinds
+    ]
+
+    def plan(bits: tuple[int, ...]) -> dict[str, int]:
+        of_kind = dict(zip(kinds, bits, strict=True))
+        return {w.name: min(max(of_kind[_kind(w)], w.minimum), w.maximum) for w in listed}
+
+    def loss(bits: tuple[int, ...]) -> tuple[float, float]:
+        lost = (worth(n, k) for n, b in plan(bits).items() for k in range(b + 1, _WIDEST))
+        return sum(_NOISE_RATIO**-b for b in bits), sum(lost)
+
+    fitting = [bits for bits in product(*spans) if cost(plan(bits)) <= limit]
+    return plan(min(fitting, key=loss, default=tuple(span[0] for span in spans)))
+
+
+def _kind(width: Width) -> str:
+    return width.name.partition(":")[0]
 
 
 class _Plan:

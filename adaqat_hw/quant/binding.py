@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from adaqat_hw.cost import BitOpsCost, HardwareCost
 from adaqat_hw.errors import ConfigError
-from adaqat_hw.quant.allocate import allocate
 from adaqat_hw.quant.budget import budget_result, check_budget
 from adaqat_hw.quant.controller import AdaQatController
 from adaqat_hw.quant.cost_terms import CostFactory, configured_cost, layer_widths
+from adaqat_hw.quant.freeze_plan import FreezeProposal, choose, propose
 from adaqat_hw.quant.groups import Grouping, group
 from adaqat_hw.quant.lambda_controller import LambdaController
 from adaqat_hw.quant.network import QuantizedNetwork
 from adaqat_hw.quant.probe_scheduler import ProbeScheduler
 from adaqat_hw.quant.quantizers import BitWidth
 from adaqat_hw.quant.widths import StepEvents, Width
-from adaqat_hw.schema import AdaqatConfig, BudgetResult, parse_bits
+from adaqat_hw.schema import AdaqatConfig, BudgetResult, FreezeChoice, parse_bits
 
 
 class Binding:
@@ -30,8 +30,10 @@ class Binding:
 
     A training calls :meth:`progress` and :meth:`probe_names`, measures the probes with
     :func:`adaqat_hw.quant.probe_losses`, and hands them to :meth:`step`; at the end of the learning
-    phase :meth:`freeze_all`. Both are followed by :meth:`apply`. ``bitops`` counts the whole
-    network for the log, whatever the widths are learned under.
+    phase it may measure the plans of :meth:`freeze_proposal` by
+    :func:`adaqat_hw.quant.compare_losses`, and calls :meth:`freeze_all`. Both are followed by
+    :meth:`apply`. ``bitops`` counts the whole network for the log, whatever the widths are
+    learned under. ``freeze_choice`` says what was frozen under a budget; None before.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Binding:
         self._bitops = bitops
         self._scheduler = scheduler
         self._lambda = lambda_controller
+        self.freeze_choice: FreezeChoice | None = None
 
     def apply(self) -> None:
         """Switch the network to the controller's widths."""
@@ -107,9 +110,28 @@ class Binding:
             controller.hardware_lambda = self._lambda.update(controller, at_step, len(losses))
         return events
 
-    def freeze_all(self, at_step: int) -> StepEvents:
-        """Freeze what still moves; in budget mode at the integers that meet the budget best."""
-        return self.controller.freeze_all(at_step, self._chosen())
+    def freeze_proposal(self) -> FreezeProposal | None:
+        """Return the plans to choose from at the freeze.
+
+        None without a budget, and where nothing is free.
+        """
+        if self.controller.cost.limit is None or self.controller.done:
+            return None
+        return propose(self.controller)
+
+    def freeze_all(self, at_step: int, differences: Sequence[float] | None = None) -> StepEvents:
+        """Freeze what still moves; under a budget as :attr:`freeze_choice` then says.
+
+        Args:
+            at_step: the training step's number.
+            differences: losses of the proposal's learned plan minus those of its uniform one, by
+                batch; None where the learned plan is to be taken without a comparison.
+        """
+        proposal = self.freeze_proposal()
+        if proposal is None:
+            return self.controller.freeze_all(at_step)
+        self.freeze_choice = choose(proposal, self.controller.cost, at_step, differences)
+        return self.controller.freeze_all(at_step, self.freeze_choice.bits)
 
     def facts(self) -> dict[str, Any]:
         """Return the widths and what they cost, JSON-able, for the log."""
@@ -142,6 +164,7 @@ class Binding:
             **self.controller.state_dict(),
             "scheduler": self._scheduler.state_dict(),
             "lambda_controller": None if self._lambda is None else self._lambda.state_dict(),
+            "freeze_choice": self.freeze_choice and self.freeze_choice.model_dump(mode="json"),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -162,15 +185,8 @@ class Binding:
         self._scheduler.load_state_dict(state["scheduler"])
         if self._lambda is not None:
             self._lambda.load_state_dict(state["lambda_controller"])
-
-    def _chosen(self) -> dict[str, int] | None:
-        controller, limit = self.controller, self.controller.cost.limit
-        if limit is None or controller.done:
-            return None
-        widths = [controller.widths[name] for name in controller.free]
-        return allocate(
-            controller.bits, widths, controller.cost.value, limit, controller.sensitivity.fit()
-        )
+        choice = state["freeze_choice"]
+        self.freeze_choice = None if choice is None else FreezeChoice.model_validate(choice)
 
 
 def bind(

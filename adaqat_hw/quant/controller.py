@@ -32,14 +32,15 @@ from adaqat_hw.quant.widths import Flip, Freeze, Gradient, StepEvents, Width
 
 __all__ = ["AdaQatController", "Flip", "Freeze", "Gradient", "StepEvents", "Width"]
 
-STATE_VERSION = 3
+STATE_VERSION = 4
+_OSCILLATES = 2  # flips between two integers: one that only passes has one
 
 
 @dataclass
 class _State:
     """Mutable state of one width; ``pair`` is the two integers it flips between.
 
-    ``averaged`` counts the gradients in ``average``.
+    ``averaged`` counts the task gradients in ``average``.
     """
 
     real: float
@@ -62,9 +63,10 @@ class AdaQatController:
         hardware_lambda: weight of the hard loss; may be changed between steps.
         oscillations: flips between the same two integers after which a width freezes.
         dwell: training steps that these flips must span at least.
-        gradient_ema: share of the old gradient in a running average, from 0 (none) to below 1.
-            An average is dropped when its width moves to another pair of integers, since it then
-            measures another difference; its first gradients weigh equally.
+        gradient_ema: share of the old task gradient in a running average, from 0 (none) to below
+            1; the price is added as it is. An average is dropped when its width moves to another
+            pair of integers, since it then measures another difference; its first gradients weigh
+            equally.
         hysteresis: how far beyond an integer boundary ``N`` must lie before the integer changes.
         freeze_to: ``larger`` or ``better``: the integer that an oscillating width freezes to.
         freeze_oscillating: whether oscillation freezes a width at all. Not under a budget: one
@@ -211,7 +213,8 @@ class AdaQatController:
     ) -> StepEvents:
         """Freeze every free width: where it is, or at ``bits`` (chosen to meet a budget).
 
-        With ``freeze_to`` ``better``, one that oscillates freezes to the better of its two.
+        Without ``bits``, one that oscillates freezes to the larger or the better of its two, as
+        ``freeze_to`` says.
         """
         if at_step is not None:
             self._steps = at_step
@@ -274,10 +277,9 @@ class AdaQatController:
         task = -step * (live_loss - probe_loss)
         self.sensitivity.add(name, max(bits[name], other), -task)
         hardware = step * self.hardware_lambda * self.cost.change(bits, name, step)
-        applied = self._average(
-            name, task + hardware, (min(bits[name], other), max(bits[name], other))
-        )
-        return Gradient(name, task, hardware, applied)
+        # The price is known exactly and lambda changes: only what is noisy is averaged.
+        averaged = self._average(name, task, (min(bits[name], other), max(bits[name], other)))
+        return Gradient(name, task, hardware, averaged + hardware)
 
     def _average(self, name: str, value: float, interval: tuple[int, int]) -> float:
         state = self._states[name]
@@ -301,7 +303,9 @@ class AdaQatController:
     def _resting(self, name: str) -> int:
         """Return the integer to freeze a width at, wherever between two it is at the moment."""
         state = self._states[name]
-        if self.freeze_to == "larger" or state.pair is None or state.bits not in state.pair:
+        if state.pair is None or state.bits not in state.pair:
+            return state.bits
+        if self.freeze_to == "larger" and state.flips < _OSCILLATES:
             return state.bits
         return self._better(name, state.pair)
 

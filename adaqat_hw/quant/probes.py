@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +52,41 @@ def probe_losses(
     values = torch.stack([value.float() for value in losses])
     first, *others = (values if mean is None else mean(values)).cpu().tolist()
     return first, dict(zip(probed, others, strict=True))
+
+
+def compare_losses(
+    binding: Binding,
+    losses: Iterable[Measure],
+    plans: tuple[Mapping[str, int], Mapping[str, int]],
+    *,
+    mean: Callable[[Tensor], Tensor] | None = None,
+) -> list[float]:
+    """Return the loss at the first plan minus that at the second, for each batch.
+
+    Measured as :func:`probe_losses` measures: batch statistics, and the same random numbers for
+    both plans of a pair. Widths, modes, running statistics and random state are as before
+    afterwards.
+
+    Args:
+        binding: the bound network.
+        losses: for each batch what runs the network on it and returns its loss (scalar).
+        plans: integer widths by name.
+        mean: of a tensor (batches,) over all processes that share the batches; None for one.
+    """
+    first, second = plans
+    differences = []
+    with probing(binding.network):
+        for measure in losses:
+            with binding.at(first):
+                one = _with_same_numbers(binding.network, measure)()
+            with binding.at(second):
+                other = measure()  # leaves the random state at new numbers for the next pair
+            differences.append((one - other).float())
+    if not differences:
+        return []
+    values = torch.stack(differences)
+    listed: list[float] = (values if mean is None else mean(values)).cpu().tolist()
+    return listed
 
 
 def _with_same_numbers(net: nn.Module, loss: Measure) -> Measure:

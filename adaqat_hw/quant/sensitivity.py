@@ -9,6 +9,10 @@ widths of one kind (weights, activations) share what they have in common:
 - the scale: a width's own sensitivity, shrunk towards the mean of its kind by as much as its
   probes are noisy (ridge regression), and never negative, so that bad luck in few probes does not
   cost a layer its bits.
+
+Where probes measure noise alone, the mean of a kind may come out negative and its estimate 0,
+which says nothing of its bits. Decisions are made on :meth:`SensitivityTracker.floored`: under
+every worth lies a share of what all widths together, of both kinds, let one expect.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ _RATIO = 4.0
 _RATIOS = (2.0, 8.0)  # of neighbouring bits, whatever was measured
 _MISFIT = 0.5  # how far, of itself, a bit's worth may lie from the shape
 _TOP = 33  # widths end at 32 bits
+_FLOOR = 0.25  # of the expected worth
 _TINY = 1e-12
 
 
@@ -71,14 +76,32 @@ class SensitivityTracker:
         return None if row is None else row.mean
 
     def fit(self) -> SensitivityEstimate:
-        """Return the present estimates."""
+        """Return the present estimates: of the gradient that a step may expect."""
+        table: dict[str, dict[int, float]] = {}
+        for members in self._kinds():
+            table.update(_fit(members))
+        return SensitivityEstimate(table)
+
+    def floored(self) -> SensitivityEstimate:
+        """Return the present estimates to choose widths by: all above 0.
+
+        None is below a quarter of the expected worth; a kind that was never probed has all of
+        it. Without any probe the expected worth alone decides.
+        """
+        kinds = [_with_noise(members) for members in self._kinds()]
+        expected = _expected([rows for members in kinds for rows in members.values()])
+        table: dict[str, dict[int, float]] = {}
+        for members in self._kinds():
+            share = _FLOOR if any(members.values()) else 1.0
+            for name, worths in _fit(members).items():
+                table[name] = {k: max(worth, share * expected[k]) for k, worth in worths.items()}
+        return SensitivityEstimate(table)
+
+    def _kinds(self) -> list[dict[str, _Rows]]:
         kinds: dict[str, dict[str, _Rows]] = {}
         for name, rows in self._rows.items():
             kinds.setdefault(name.partition(":")[0], {})[name] = rows
-        table: dict[str, dict[int, float]] = {}
-        for members in kinds.values():
-            table.update(_fit(members))
-        return SensitivityEstimate(table)
+        return list(kinds.values())
 
     def state_dict(self) -> dict[str, Any]:
         """Return JSON-able values: (bit, mean, variance, probes) of each width."""
@@ -93,6 +116,22 @@ class SensitivityTracker:
             name: {int(bit): _Row(float(m), float(v), int(n)) for bit, m, v, n in rows}
             for name, rows in state.items()
         }
+
+
+def _expected(widths: list[_Rows]) -> dict[int, float]:
+    """Return what a bit of any width is expected to be worth, above 0: ``scale * 4^-k``.
+
+    The scale is the mean over all probes, positive by the part of its distribution that is.
+    """
+    top = max((bit for rows in widths for bit in rows), default=_TOP)
+    shape = {bit: _RATIO ** (top - bit) for bit in range(1, _TOP + 1)}
+    probed = [(shape[k], row) for rows in widths for k, row in rows.items()]
+    certainty = sum(row.count * x**2 / row.variance for x, row in probed)
+    if not certainty:
+        return shape
+    mean = sum(row.count * x * row.mean / row.variance for x, row in probed) / certainty
+    scale = _positive(mean, 1 / math.sqrt(certainty))
+    return {bit: scale * x for bit, x in shape.items()}
 
 
 def _fit(members: Mapping[str, _Rows]) -> dict[str, dict[int, float]]:

@@ -39,7 +39,8 @@ class Width:
 class Gradient:
     """Gradient of one width: task and hardware part of this step, and what was applied.
 
-    ``applied`` is ``task + hardware``, averaged over steps where ``gradient_ema`` is set.
+    ``applied`` is ``task + hardware``, with the task part averaged over steps where
+    ``gradient_ema`` is set.
     """
 
     name: str
@@ -62,7 +63,7 @@ class Flip:
 class Freeze:
     """A width stopped moving at ``bits``; ``reason``: ``oscillation``, ``schedule`` or ``budget``.
 
-    ``budget``: at the end of the learning phase, at the integer chosen to meet the budget.
+    ``budget``: at the end of the learning phase, at the integer of the plan chosen to meet it.
     """
 
     name: str

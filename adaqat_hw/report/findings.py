@@ -20,6 +20,7 @@ def findings(run: RunReport) -> list[str]:
         _accuracy(run, main),
         _work(run, main),
         main.budget.sentence if main.budget else "",
+        _choice(main),
         _area(run, main),
         _timing(main),
         (folding_note(main.build) or "") if main.build else "",
@@ -53,6 +54,11 @@ def _accuracy(run: RunReport, main: PlanReport) -> str:
         return f"{text}; there is no full-precision baseline to hold it against."
     points = 100 * (main.accuracy - full.accuracy)
     return f"{text}, full precision {percent(full.accuracy, 2)} ({points:+.2f} points; one seed)."
+
+
+def _choice(main: PlanReport) -> str:
+    choice = main.train.freeze_choice if main.train else None
+    return choice.sentence if choice else ""
 
 
 def _work(run: RunReport, main: PlanReport) -> str:

@@ -35,6 +35,7 @@ def to_json(reports: Sequence[RunReport]) -> dict[str, Any]:
 def run_json(run: RunReport) -> dict[str, Any]:
     """Return one run's report without the fits."""
     full, main = run.plan(FLOAT), run.main
+    choice = main.train.freeze_choice if main and main.train else None
     board = run.board
     body = {
         "name": run.name,
@@ -46,6 +47,7 @@ def run_json(run: RunReport) -> dict[str, Any]:
         "bitops": main.bitops.total if main and main.bitops else None,
         **_compression(main),
         "budget": main.budget.model_dump(mode="json") if main and main.budget else None,
+        "freeze_choice": choice.model_dump(mode="json") if choice else None,
         "learned_widths": _learned(main),
         "plan": _plan_rows(main),
         "verify": verify_json(main),

@@ -77,7 +77,7 @@ from adaqat_hw.schema.throughput import (
     ThroughputKind,
     ThroughputRequest,
 )
-from adaqat_hw.schema.training import BudgetResult, TrainResult
+from adaqat_hw.schema.training import BudgetResult, FreezeChoice, TrainResult
 
 __all__ = [
     "DEFAULT_FILL",
@@ -107,6 +107,7 @@ __all__ = [
     "FifoDepth",
     "FifoSizing",
     "FoldedBy",
+    "FreezeChoice",
     "FreezeConfig",
     "Goal",
     "HardwareGraph",

@@ -48,12 +48,16 @@ class FreezeConfig(Record):
     over at least ``dwell`` training steps (not under a budget): with ``to`` ``larger`` to the
     larger one (the paper), with ``better`` to the one that its averaged probes and the price of
     the bit ask for.
+
+    Under a budget the learned plan is held against the uniform one on up to ``compare_batches``
+    training batches (as many as one epoch has) before it is frozen; 0 takes it unseen.
     """
 
     at: float = Field(default=0.7, gt=0, le=1)
     to: Literal["larger", "better"] = "larger"
     oscillations: int = Field(default=10, gt=0)
     dwell: int = Field(default=20, ge=0)
+    compare_batches: int = Field(default=32, ge=0)
 
     @model_validator(mode="before")
     @classmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from adaqat_hw.schema._base import Record
 
@@ -23,6 +23,37 @@ class BudgetResult(Record):
     sentence: str
 
 
+class FreezeChoice(Record):
+    """Which plan the widths of a training to a budget froze at, and why.
+
+    ``live`` are the widths before, ``learned`` the plan that the probes ask for, ``uniform`` the
+    uniform plan of the same budget; ``learned_cost`` and ``uniform_cost`` are in ``unit``. Both
+    were measured on the same ``batches``: ``difference`` is the mean of learned minus uniform
+    loss, ``standard_error`` that of this mean; both None where nothing was measured. ``chosen``
+    is ``same`` where the two plans are one. ``far`` maps the widths that froze more than one bit
+    from where they were to (before, after). ``sentence`` says all of it.
+    """
+
+    step: int
+    live: dict[str, int]
+    learned: dict[str, int]
+    uniform: dict[str, int]
+    unit: str
+    learned_cost: float
+    uniform_cost: float
+    batches: int
+    difference: float | None
+    standard_error: float | None
+    chosen: Literal["learned", "uniform", "same"]
+    far: dict[str, tuple[int, int]]
+    sentence: str
+
+    @property
+    def bits(self) -> dict[str, int]:
+        """The plan that was chosen."""
+        return self.uniform if self.chosen == "uniform" else self.learned
+
+
 class TrainResult(Record):
     """Outcome of one training.
 
@@ -32,6 +63,7 @@ class TrainResult(Record):
     ``checkpoint`` the final weights. ``frozen_at`` maps a width's name to the step at which
     it froze (None: not frozen before the end). ``log`` is the JSONL trajectory. ``budget`` is
     there when widths were learned to a budget; weights and plan are the final ones then too.
+    ``freeze_choice`` is there with it.
     ``accuracy_top5`` is measured with more than ten classes. ``device`` is where it trained
     last (``cpu`` or ``cuda``), in ``processes`` processes.
 
@@ -59,5 +91,6 @@ class TrainResult(Record):
     tool_versions: dict[str, str]
     accuracy_top5: float | None = None
     budget: BudgetResult | None = None
+    freeze_choice: FreezeChoice | None = None
     device: str | None = None
     processes: int | None = None

@@ -58,6 +58,7 @@ def write_result(
         tool_versions={**package_versions("torch", "brevitas", "numpy"), "adaqat-hw": __version__},
         accuracy_top5=final.after.top5,
         budget=session.binding.budget_result() if session.binding else None,
+        freeze_choice=session.binding.freeze_choice if session.binding else None,
         device=session.world.device.type,
         processes=session.world.size,
     )

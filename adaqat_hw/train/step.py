@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from adaqat_hw.data import DataSource
-from adaqat_hw.quant import StepEvents, draws_numbers, probe_losses, recalibrate_batch_norm
+from adaqat_hw.quant import (
+    StepEvents,
+    compare_losses,
+    draws_numbers,
+    probe_losses,
+    recalibrate_batch_norm,
+)
 from adaqat_hw.schema import ProbingConfig, RunConfig
 from adaqat_hw.train.compute import Compute, lay_out
 from adaqat_hw.train.loss import Teacher, training_loss
@@ -95,7 +102,7 @@ class Stepper:
         binding = self._session.binding
         if binding is None or binding.controller.done:
             return []
-        return [self._freeze_all()]
+        return self._freeze_all()
 
     def recalibrate(self) -> bool:
         """Recompute batch-norm statistics at the present widths.
@@ -169,15 +176,49 @@ class Stepper:
         binding = session.binding
         due = session.step == session.schedule.freeze_step
         if binding is not None and due and not binding.controller.done:
-            yield self._freeze_all()
+            yield from self._freeze_all()
             self.recalibrate()
 
-    def _freeze_all(self) -> dict[str, Any]:
-        binding = self._session.binding
+    def _freeze_all(self) -> list[dict[str, Any]]:
+        binding, step = self._session.binding, self._session.step
         assert binding is not None
-        events = binding.freeze_all(self._session.step)
+        events = binding.freeze_all(step, self._differences())
         binding.apply()
-        return self._record(events, {}, None)
+        records = [self._record(events, {}, None)]
+        if binding.freeze_choice is not None:
+            choice = binding.freeze_choice.model_dump(mode="json")
+            records.insert(0, {"event": "freeze_choice", **choice})
+        return records
+
+    def _differences(self) -> list[float] | None:
+        """Return learned minus uniform loss on batches of the training split, measured as probes.
+
+        None where nothing is to be compared.
+        """
+        binding, count = self._session.binding, self._config.adaqat.freeze.compare_batches
+        proposal = binding.freeze_proposal() if binding is not None and count else None
+        if binding is None or proposal is None:
+            return None
+        if not proposal.differs:
+            return []
+        plans = proposal.learned, proposal.uniform
+        losses = self._compared_losses(count)
+        return compare_losses(binding, losses, plans, mean=self._session.world.mean)
+
+    def _compared_losses(self, count: int) -> Iterator[partial[Tensor]]:
+        """Yield what measures the loss on one batch, for as many batches as one epoch has."""
+        session = self._session
+        batches = self._data.train_batches(
+            self._config.train.batch_size,
+            min(count, session.schedule.steps_per_epoch),
+            # Of its own: the training's batches must not depend on this.
+            torch.Generator().manual_seed(self._config.seed),
+            rank=session.world.rank,
+            world=session.world.size,
+        )
+        for x, y in batches:
+            taught = self._teacher.logits(x) if self._teacher is not None else None
+            yield partial(self._loss, x, y, taught)
 
     def _record(
         self, events: StepEvents, losses: dict[str, float], lr: float | None

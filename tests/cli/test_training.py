@@ -171,3 +171,18 @@ def test_the_whole_road_is_not_for_torchrun(cli, monkeypatch):
     status, _, err = cli("run", "t.toml", "-q")
     assert status == 2
     assert "torchrun started 2 processes, which only 'train' can share" in err
+
+
+def test_how_a_plan_was_chosen_is_printed_with_it(cli):
+    budget = ("--set", "adaqat.budget.bitops=400000", "--set", "train.epochs=4")
+    status, trained, err = cli("train", "t.toml", *budget)
+    assert status == 0, err
+    choice = TrainResult.read(Path("runs/t/train/learned/result.json")).freeze_choice
+    assert choice is not None
+    assert trained.splitlines()[-1] == choice.sentence
+    assert f"  {choice.sentence}\n" in err
+    _, printed, _ = cli("plan", "runs/t")
+    assert printed.splitlines()[-1] == choice.sentence
+    assert cli("plan", "runs/t", "--json")[1].count("sentence") == 0
+    _, edited, _ = cli("plan", "runs/t/train/learned/plan.json")
+    assert edited.splitlines() == printed.splitlines()[:-1]

@@ -192,6 +192,15 @@ def test_an_average_starts_with_equal_shares():
     assert applied == pytest.approx([0.3, 0.45, 0.3, 0.25])
 
 
+def test_the_price_is_added_as_it_is_and_only_the_task_part_is_averaged():
+    controller = one(initial=7.9, lr=1e-3, hardware_lambda=0.1, gradient_ema=0.5)
+    assert controller.step({"w": 0.0}, 0.2).gradients[0].applied == pytest.approx(0.2 + 0.1)
+    controller.hardware_lambda = 0.9
+    gradient = controller.step({"w": 0.0}, 0.4).gradients[0]
+    assert (gradient.task, gradient.hardware) == (0.4, 0.9)
+    assert gradient.applied == pytest.approx((0.2 + 0.4) / 2 + 0.9)
+
+
 def test_a_scale_for_each_width():
     controller = AdaQatController(
         [Width("w", 4.0, 2, 8, 0.1), Width("a", 4.0, 2, 8, 0.1)], FREE, 0.0
@@ -286,6 +295,22 @@ def test_freezing_to_the_better_on_schedule_ignores_where_an_oscillation_happens
     controller.step({"w": 0.0}, -1.0)
     assert controller.bits == {"w": 5}
     # Between 4 and 5 the measured bit 5 was a loss of 1: 4 is the better of the two.
+    assert controller.freeze_all().freezes[0].bits == 4
+
+
+@pytest.mark.parametrize("at_the_end", [4, 5])
+def test_freezing_to_the_larger_on_schedule_ignores_where_an_oscillation_happens_to_be(at_the_end):
+    controller = one(initial=4.0, lr=1.0, hardware_lambda=0.0, oscillations=99)
+    while controller.steps < 4 or controller.bits["w"] != at_the_end:
+        controller.step({"w": 0.0}, 1.0 if controller.bits["w"] == 5 else -1.0)
+    assert controller.freeze_all().freezes[0].bits == 5
+
+
+def test_a_width_that_only_passed_is_frozen_where_it_is():
+    controller = one(initial=6.0, lr=1.0, hardware_lambda=0.0)
+    for _ in range(2):
+        controller.step({"w": 0.0}, 1.0)
+    assert controller.bits == {"w": 4}
     assert controller.freeze_all().freezes[0].bits == 4
 
 
@@ -401,13 +426,13 @@ def test_refuses_the_state_of_other_widths_versions_and_bounds():
     other = AdaQatController([Width("v", 4, 2, 8, 0.1)], FREE, 0.1).state_dict()
     refusal(
         ConfigError,
-        "Controller state version 3 with widths ['v'] does not fit: expected version 3 with ['w'].",
+        "Controller state version 4 with widths ['v'] does not fit: expected version 4 with ['w'].",
         lambda: one().load_state_dict(other),
     )
-    old = {**one().state_dict(), "version": 2}
+    old = {**one().state_dict(), "version": 3}
     refusal(
         ConfigError,
-        "Controller state version 2 with widths ['w'] does not fit: expected version 3 with ['w'].",
+        "Controller state version 3 with widths ['w'] does not fit: expected version 4 with ['w'].",
         lambda: one().load_state_dict(old),
     )
     refusal(

@@ -18,6 +18,7 @@ from adaqat_hw.schema import (
     BuildRequest,
     BuildResult,
     DataConfig,
+    FreezeChoice,
     HardwareGraph,
     HardwareNode,
     HostInterface,
@@ -102,6 +103,7 @@ class Maker:
     clock_ns: float = 10.0
     rich: bool = False  # the log tells gradients, flips, lambda, BitOPs and the budget
     budget: BudgetResult | None = None
+    choice: FreezeChoice | None = None
 
     @property
     def run(self) -> RunDirectory:
@@ -175,6 +177,7 @@ class Maker:
             seconds=31.5,
             tool_versions={"torch": "2.13.0", "brevitas": "0.13.4"},
             budget=self.budget if variant == "learned" else None,
+            freeze_choice=self.choice if variant == "learned" else None,
         ).write(folder / "result.json")
         return self._date(folder)
 

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from adaqat_hw.report import collect, render, to_json, to_markdown, write_report
-from adaqat_hw.schema import BitWidthPlan, BudgetResult, NetworkSpec
+from adaqat_hw.schema import BitWidthPlan, BudgetResult, FreezeChoice, NetworkSpec
 
 MET = BudgetResult(
     title="BitOPs",
@@ -83,6 +83,30 @@ def test_a_budget_is_said_everywhere(make_maker, tmp_path, budget, verdict):
     assert beside in made["report.html"]
     body = to_json([collect(run)])
     assert (body["budget"]["met"], body["budget"]["reached"]) == (budget.met, budget.reached)
+
+
+def test_how_the_plan_was_chosen_is_said_everywhere(make_maker, tmp_path):
+    choice = FreezeChoice(
+        step=900,
+        live={"weights": 4, "acts": 4},
+        learned={"weights": 5, "acts": 3},
+        uniform={"weights": 4, "acts": 4},
+        unit="BitOPs",
+        learned_cost=8_400_000.0,
+        uniform_cost=8_900_000.0,
+        batches=32,
+        difference=-0.001,
+        standard_error=0.002,
+        chosen="uniform",
+        far={},
+        sentence="Not better, so the uniform plan is taken.",
+    )
+    run = trained(make_maker(tmp_path, rich=True, budget=MET, choice=choice))
+    made = texts(run, tmp_path / "out")
+    for text in (shown(run), made["report.md"], made["report.html"]):
+        assert choice.sentence in text
+    body = to_json([collect(run)])
+    assert body["freeze_choice"] == choice.model_dump(mode="json")
 
 
 def test_everything_that_the_controller_logs_is_drawn(make_maker, tmp_path):

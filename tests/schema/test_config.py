@@ -73,7 +73,8 @@ TRAIN_KEYS = (
         ),
         (
             "adaqat.freeze.oscilations=3",
-            "unknown key 'adaqat.freeze.oscilations'; allowed here: at, dwell, oscillations, to.",
+            "unknown key 'adaqat.freeze.oscilations'; "
+            "allowed here: at, compare_batches, dwell, oscillations, to.",
         ),
         (
             "adaqat.granularity='group'",

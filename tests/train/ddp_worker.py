@@ -1,7 +1,7 @@
 """One of several processes that train together; started by test_world.py with torchrun's variables.
 
 Usage: ddp_worker.py CONFIG.json FOLDER. Leaves <FOLDER>/widths-<rank>.json: the real-valued widths
-after every probing step.
+after every probing step, and differences-<rank>.json: what was measured before the freeze.
 """
 
 from __future__ import annotations
@@ -75,6 +75,18 @@ def main() -> None:
     again = train(config, Variant.named("learned"), folder / "again")
     assert whole.processes == 2
     assert whole.model_copy(update={"seconds": 0.0}) == again.model_copy(update={"seconds": 0.0})
+    # To a budget: every process measures the same differences of the two plans.
+    differences: list[list[float]] = []
+    freeze_all = Binding.freeze_all
+
+    def watched(self: Binding, step: int, measured: Any = None) -> Any:
+        differences.append(measured)
+        return freeze_all(self, step, measured)
+
+    Binding.freeze_all = watched  # type: ignore[method-assign]
+    body["adaqat"]["budget"]["bitops"] = 90_000
+    train(parse_config(body, "test"), Variant.named("learned"), folder / "budget")
+    (folder / f"differences-{rank}.json").write_text(json.dumps(differences))
     leave_world()
 
 

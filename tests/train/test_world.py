@@ -18,7 +18,7 @@ import torch
 
 from adaqat_hw import nets
 from adaqat_hw.errors import ConfigError
-from adaqat_hw.schema import RunConfig
+from adaqat_hw.schema import RunConfig, TrainResult
 from adaqat_hw.train import Variant, load_weights, read_trajectory, train
 from adaqat_hw.train.world import World, join_world
 
@@ -103,6 +103,13 @@ def test_two_processes_learn_what_one_learns(
     assert all(torch.equal(value, again[name]) for name, value in whole.items())
     texts = [(tmp_path / x / "log.jsonl").read_text() for x in ("whole", "again")]
     assert texts[0] == texts[1]
+
+    first, second = (json.loads((tmp_path / f"differences-{r}.json").read_text()) for r in (0, 1))
+    assert first == second
+    assert [len(differences) for differences in first] == [6]
+    choice = TrainResult.read(tmp_path / "budget" / "result.json").freeze_choice
+    assert choice is not None
+    assert choice.difference == pytest.approx(sum(first[0]) / 6)
 
 
 def test_torchrun_trains_by_the_command_line(tmp_path: Path) -> None:
