@@ -30,8 +30,8 @@ class ProbingConfig(Record):
 
     Probes run in every ``every``-th training step, with learning rates of the widths scaled by
     it: of ``per_step`` widths (None: all), those first that waited longest, on the first
-    ``samples`` samples of the batch (None: all). ``gradient_ema`` is the share of the old gradient
-    in the average that moves a width.
+    ``samples`` samples of the batch (None: all). ``gradient_ema`` is the share of the old value in
+    the average of the task gradient; the price is added to it as it is.
     """
 
     every: int = Field(default=1, gt=0)
