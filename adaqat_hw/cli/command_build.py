@@ -62,7 +62,7 @@ def build(
 ) -> None:
     """Build a run's network, or any QONNX file, for a board: RTL, simulated, synthesized.
 
-    Options overlay the [build] of the run's configuration.
+    Options overlay the \\[build] of the run's configuration.
     """
     from adaqat_hw.report import build_failure, build_summary, render_build
 

@@ -171,3 +171,14 @@ def test_the_whole_road_is_not_for_torchrun(cli, monkeypatch):
     status, _, err = cli("run", "t.toml", "-q")
     assert status == 2
     assert "torchrun started 2 processes, which only 'train' can share" in err
+
+
+def test_an_unknown_backend_is_refused_before_training(cli, tmp_path):
+    config = tmp_path / "t.toml"
+    config.write_text(config.read_text() + '[build]\nboard = "pynq-z1"\nbackend = "hls"\n')
+    status, _, err = cli("run", "t.toml")
+    assert status == 2
+    assert " ".join(err.split()) == (
+        "error: Backend 'hls' is not known; choose one of finn-streams."
+    )
+    assert not (tmp_path / "runs" / "t" / "train").exists()
