@@ -195,8 +195,8 @@ def test_a_run_of_the_release_before_is_refused(tmp_path):
         RunConfig.read(path)
     assert str(caught.value) == (
         f"{str(path)!r} has RunConfig version 1; this release reads version 2: another "
-        "release made the run; start it again with 'adaqat-hw run CONFIG' under another name, or delete its "
-        "folder first."
+        "release made the run; start it again with 'adaqat-hw run CONFIG' under another name, "
+        "or delete its folder first."
     )
 
 
