@@ -93,6 +93,18 @@ def test_unknown_name_lists_the_boards():
         ),
         (OWN.replace("lut = 20800", "lut = 0"), ": lut = 0: Input should be greater than 0."),
         (OWN.replace("uram = 0\n", ""), ": uram is missing."),
+        (
+            OWN.replace("default_clock_ns = 10.0", "default_clock_ns = inf"),
+            ": default_clock_ns = inf: Input should be a finite number.",
+        ),
+        *(
+            (
+                OWN + f"name = {name!r}\n",
+                f": name = {name!r}: a board's name, which names its build folders, is 1 to 64 "
+                "letters, digits, '.', '_' or '-', and starts with a letter or digit.",
+            )
+            for name in ("../../x", "", "a b")
+        ),
         ("lut = = 3", " is not valid TOML: Invalid value (at line 1, column 7)."),
         (
             b"\xff\xfe",

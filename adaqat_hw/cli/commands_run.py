@@ -83,6 +83,10 @@ def run_all(config: RunConfig, run: RunDirectory, progress: Progress) -> Path:
             "'train' under it for each variant, then this command without it."
         )
     board = boards.load(config.build.board) if config.build else None
+    if config.build:
+        from adaqat_hw.compile.backend import backend_named
+
+        backend_named(config.build.backend)  # before hours of training
     _keep_config(config, run)
     try:
         for variant in variants(config):

@@ -68,7 +68,7 @@ def build_tasks(
     yield BuildTask(
         "compile",
         folder,
-        compiled,
+        {**compiled, "board": board.digest()},  # its totals, which a report reads here
         lambda note: compile_design(request, board, request.variant, folder, note, env),
     )
     if config.goal == "estimate":

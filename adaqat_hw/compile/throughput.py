@@ -115,6 +115,7 @@ def _search(
     inputs = {
         "graph": sha256_file(folder.hardware),
         "board": board.digest(),
+        "family": families.load(board.family).digest(),
         "target": target.digest(),
         "solver": tree_digest(Path(adaqat_hw.cost.__file__).parent),
         "costs": sha256_file(cost_model_path(families.load(board.family))),

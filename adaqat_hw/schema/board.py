@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from adaqat_hw.schema._base import Record
 
@@ -41,5 +42,15 @@ class Board(Record):
     dsp: int = Field(gt=0)
     bram_18k: int = Field(gt=0)
     uram: int = Field(ge=0)
-    default_clock_ns: float = Field(gt=0)
+    default_clock_ns: float = Field(gt=0, allow_inf_nan=False)
     source: str
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", value):
+            raise ValueError(
+                "a board's name, which names its build folders, is 1 to 64 letters, digits, '.', "
+                "'_' or '-', and starts with a letter or digit"
+            )
+        return value

@@ -142,7 +142,7 @@ class BuildConfig(Record):
     """
 
     board: str
-    clock_ns: float | None = Field(default=None, gt=0)
+    clock_ns: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     goal: Goal = "rtl"
     env: Env = "local"
     backend: str = DEFAULT_BACKEND
@@ -192,6 +192,10 @@ class RunConfig(Record):
     """
 
     schema_version: ClassVar[int] = 2
+    remedy: ClassVar[str] = (
+        "another release made the run; start it again with 'adaqat-hw run CONFIG' under another "
+        "name, or delete its folder first"
+    )
 
     name: str
     seed: int = Field(default=0, ge=0)

@@ -67,7 +67,7 @@ def store_folder(
     """
     part: Path | None = None
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        _make(target.parent)
         part = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
         for name in names:
             (part / name).parent.mkdir(parents=True, exist_ok=True)
@@ -151,7 +151,7 @@ def put_file(source: Path, target: Path) -> None:
 
 
 def _replace(target: Path, fill: Callable[[Path], object]) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
+    _make(target.parent)
     number, name = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
     os.close(number)
     part = Path(name)
@@ -169,7 +169,7 @@ def writable_folder(folder: Path) -> Path:
     For logs, which must outlive this process.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        _make(folder)
         with tempfile.TemporaryFile(dir=folder):
             return folder
     except OSError as exc:
@@ -194,6 +194,13 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError as exc:  # the answer of a file system that makes none, such as /proc
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(folder)) from exc
 
 
 def _cannot_take(exc: OSError) -> bool:

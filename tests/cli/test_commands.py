@@ -92,6 +92,12 @@ def test_a_truncated_onnx_file_is_refused(cli, tmp_path):
     assert "cut.onnx" in one_sentence(err)
 
 
+def test_the_help_of_build_names_the_table_that_options_overlay(cli):
+    status, out, _ = cli("build", "--help")
+    assert status == 0
+    assert "Options overlay the [build] of the run's configuration." in " ".join(out.split())
+
+
 def test_boards_are_listed(cli):
     status, out, _ = cli("boards", "--json")
     names = {board["name"] for board in json.loads(out)["boards"]}

@@ -186,3 +186,14 @@ def test_how_a_plan_was_chosen_is_printed_with_it(cli):
     assert cli("plan", "runs/t", "--json")[1].count("sentence") == 0
     _, edited, _ = cli("plan", "runs/t/train/learned/plan.json")
     assert edited.splitlines() == printed.splitlines()[:-1]
+
+
+def test_an_unknown_backend_is_refused_before_training(cli, tmp_path):
+    config = tmp_path / "t.toml"
+    config.write_text(config.read_text() + '[build]\nboard = "pynq-z1"\nbackend = "hls"\n')
+    status, _, err = cli("run", "t.toml")
+    assert status == 2
+    assert " ".join(err.split()) == (
+        "error: Backend 'hls' is not known; choose one of finn-streams."
+    )
+    assert not (tmp_path / "runs" / "t" / "train").exists()

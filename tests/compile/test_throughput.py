@@ -10,12 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from adaqat_hw import boards, families
 from adaqat_hw.cli import command_build, main
 from adaqat_hw.compile import throughput
 from adaqat_hw.errors import NotMeasured
 from adaqat_hw.report import build_summary
+from adaqat_hw.resources import hw_dir
 from adaqat_hw.run import RunDirectory
 from adaqat_hw.schema import (
+    Board,
     BuildConfig,
     BuildRequest,
     DataConfig,
@@ -106,6 +109,28 @@ def test_a_folding_that_stands_is_not_searched_again(cli, fake_finn, tiny_qonnx,
     status, second, err = cli(*argv)
     assert (status, second) == (0, first)
     assert err == "✓ compile tiny up to date ✓ fold tiny up to date ✓ compile tiny up to date"
+
+
+def test_other_totals_of_a_board_are_recorded(cli, fake_finn, tiny_qonnx, tmp_path):
+    shipped = (hw_dir() / "boards" / "pynq-z2.toml").read_text()
+    own = tmp_path / "pynq-z2.toml"
+    for text in (shipped, shipped.replace("lut = 53200", "lut = 60000")):
+        own.write_text(text)
+        status, _, err = cli("build", tiny_qonnx, "--board", own, "--unfolded", *ESTIMATE)
+        assert status == 0, err
+        (recorded,) = Path("runs").rglob("board.json")
+        assert Board.read(recorded) == boards.load(own)
+
+
+def test_other_facts_of_a_family_search_the_folding_again(
+    cli, fake_finn, tiny_qonnx, tmp_path, monkeypatch
+):
+    argv = ("build", tiny_qonnx, "--board", "pynq-z2", "--fps", "9000", *ESTIMATE)
+    assert cli(*argv)[0] == 0
+    family = families.load("xc7")
+    memory = family.memory.model_copy(update={"rom_bit_cost": 1.0})
+    monkeypatch.setattr(families, "load", lambda name: family.model_copy(update={"memory": memory}))
+    assert "fold tiny by measured costs" in cli(*argv)[2]
 
 
 def test_a_build_prints_its_folding(cli, fake_finn, tiny_qonnx):

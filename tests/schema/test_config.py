@@ -195,7 +195,9 @@ def test_a_run_of_the_release_before_is_refused(tmp_path):
     with pytest.raises(ConfigError) as caught:
         RunConfig.read(path)
     assert str(caught.value) == (
-        f"{str(path)!r} has RunConfig version 1; this release reads version 2: run the stage again."
+        f"{str(path)!r} has RunConfig version 1; this release reads version 2: another "
+        "release made the run; start it again with 'adaqat-hw run CONFIG' under another name, "
+        "or delete its folder first."
     )
 
 

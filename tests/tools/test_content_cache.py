@@ -144,13 +144,15 @@ def test_processes_share_a_cache(tmp_path):
     assert names == ["f.json", "r0", "r1", "r2", "r3", "r4"]
 
 
-@pytest.fixture(params=["no folder", "full", "read-only"])
+@pytest.fixture(params=["no folder", "no such place", "full", "read-only"])
 def bad_cache(request, tmp_path, monkeypatch):
     """A cache that takes nothing (root may write anywhere, so two of them are feigned)."""
     cache = tmp_path / "cache"
     if request.param == "no folder":
         cache.write_text("a file is in the way")
         return cache
+    if request.param == "no such place":
+        return Path("/proc/adaqat")  # which answers ENOENT
     number = errno.ENOSPC if request.param == "full" else errno.EROFS
     real = content_cache.tempfile.mkdtemp
 
