@@ -95,7 +95,7 @@ def test_a_truncated_onnx_file_is_refused(cli, tmp_path):
 def test_the_help_of_build_names_the_table_that_options_overlay(cli):
     status, out, _ = cli("build", "--help")
     assert status == 0
-    assert "Options overlay the [build] of the run's configuration." in " ".join(out.split())
+    assert "Options take the place of the run's own build settings." in " ".join(out.split())
 
 
 def test_boards_are_listed(cli):
