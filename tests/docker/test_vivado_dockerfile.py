@@ -10,7 +10,8 @@ import sys
 import pytest
 import yaml
 
-from adaqat_hw.compile.docker_env import _FINN_PYTHON, IMAGE, INSIDE, LABEL
+from adaqat_hw.compile.docker_env import IMAGE, INSIDE, LABEL
+from adaqat_hw.compile.finn_flow import FINN
 from adaqat_hw.tools import FINN_PLUS_VERSION
 from tests.docker.conftest import DOCKER
 
@@ -35,14 +36,14 @@ def test_the_label_is_what_a_build_asks_for(vivado_image):
 @pytest.mark.parametrize(("installed", "status"), [(FINN_PLUS_VERSION, 0), ("1.5.0", 1)])
 def test_an_image_whose_label_is_not_true_is_not_built(vivado_image, tmp_path, installed, status):
     """The check is executed here, with a finn-plus of that version installed."""
-    (command,) = [rest for rest in vivado_image.of("RUN") if rest.startswith(_FINN_PYTHON)]
+    (command,) = [rest for rest in vivado_image.of("RUN") if rest.startswith(FINN.image_python)]
     facts = tmp_path / f"finn_plus-{installed}.dist-info"
     facts.mkdir()
     (facts / "METADATA").write_text(
         f"Metadata-Version: 2.1\nName: finn-plus\nVersion: {installed}\n"
     )
     done = subprocess.run(
-        ["sh", "-c", command.replace(_FINN_PYTHON, sys.executable)],
+        ["sh", "-c", command.replace(FINN.image_python, sys.executable)],
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path)},
         capture_output=True,
         check=False,

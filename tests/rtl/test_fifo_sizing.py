@@ -323,7 +323,7 @@ def fake(graph: HardwareGraph, cost: Callable[[Sequence[int]], float]) -> Callab
         slow = bool(window) and cycles * (frames - warm) > window
         zero = (0,) * len(depths)
         return Trial(
-            outcome="slow" if slow else "done", cycles=ends[-1], host=ends[:warm] if slow else ends,
+            outcome="slow" if slow else "done", cycles=ends[-1], ends=ends[:warm] if slow else ends,
             warm=warm, depths=tuple(depths), most=tuple(min(d, 50) for d in depths),
             blocked=(99,) * len(depths), starved=(99,) * len(depths), held=zero, waits=zero,
         )  # fmt: skip

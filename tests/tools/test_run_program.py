@@ -106,7 +106,8 @@ def parent(tree, tmp_path):
 
     def start(how: str = "main") -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
-            [sys.executable, str(script), *tree.arguments, str(tmp_path), how]
+            [sys.executable, str(script), *tree.arguments, str(tmp_path), how],
+            preexec_fn=_default_signals,
         )
         started.append(process)
         return process
@@ -116,6 +117,12 @@ def parent(tree, tmp_path):
         process.kill()
         process.wait()
     end_leftover(tmp_path)
+
+
+def _default_signals() -> None:
+    """Undo what a shell's ``&`` and ``nohup`` do: children would ignore these signals too."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def shell(text: str, **options) -> Ended:
