@@ -346,8 +346,7 @@ def test_a_folder_without_records_is_no_run(tmp_path):
         ('{"record": "Other"}', "'{path}' holds a 'Other' record, not a '{record}'."),
         (
             '{"schema_version": 99}',
-            "'{path}' has {record} version 99; this release reads version VERSION: run the stage "
-            "again.",
+            "'{path}' has {record} version 99; this release reads version VERSION: REMEDY.",
         ),
     ],
 )
@@ -355,8 +354,12 @@ def test_a_damaged_record_is_named(full_run, name, record, body, text):
     path = full_run / name
     path.write_text(body)
     version = str(getattr(schema, record).schema_version)
-    text = text.replace("VERSION", version).format(path=path, record=record)
-    with raises_text(ReportError, text):
+    remedy = {
+        "RunConfig": "another release made the run; start it again with 'adaqat-hw run CONFIG' "
+        "under another name, or delete its folder first"
+    }.get(record, "run the stage again")
+    text = text.replace("VERSION", version).replace("REMEDY", remedy)
+    with raises_text(ReportError, text.format(path=path, record=record)):
         collect(full_run)
 
 
