@@ -1,4 +1,4 @@
-"""ResNet20 for CIFAR (He et al., arXiv 1512.03385, section 4.2)."""
+"""ResNet20 for CIFAR and its shorter and longer kin (He et al., arXiv 1512.03385, section 4.2)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Width = Annotated[int, Field(gt=0)]
 
 
 class ResNet20Options(Options):
-    """``channels``: of the three stages.
+    """``channels``: of the three stages. ``blocks``: of each; 1 is ResNet8, 9 is ResNet56.
 
     ``shortcut``: where a stage changes the shape, ``"A"`` subsamples and pads with zero
     channels (no parameters; the paper's BitOPs count this one), ``"B"`` convolves 1x1.
@@ -24,6 +24,7 @@ class ResNet20Options(Options):
 
     input_shape: tuple[Width, Width, Width] = (3, 32, 32)
     channels: tuple[Width, Width, Width] = (16, 32, 64)
+    blocks: Width = 3
     shortcut: Literal["A", "B"] = "A"
 
 
@@ -76,7 +77,7 @@ class BasicBlock(nn.Module):
     description="ResNet20 for 32x32 images, parameter-free (A) or 1x1 convolution (B) shortcuts",
 )
 def resnet20(options: ResNet20Options) -> nn.Module:
-    """Build a 3x3 stem, three stages of three basic blocks, global pooling and a classifier.
+    """Build a 3x3 stem, three stages of basic blocks, global pooling and a classifier.
 
     Raises:
         ValueError: shortcut A with channels that shrink from one stage to the next.
@@ -93,7 +94,7 @@ def resnet20(options: ResNet20Options) -> nn.Module:
     layers["relu1"] = nn.ReLU()
     for stage, outputs in enumerate(options.channels, start=1):
         blocks = []
-        for block in range(3):
+        for block in range(options.blocks):
             stride = 2 if stage > 1 and block == 0 else 1
             blocks.append(BasicBlock(inputs, outputs, stride, options.shortcut))
             inputs = outputs

@@ -15,6 +15,7 @@ from adaqat_hw.quant.network import QuantizedNetwork, quantize
 from adaqat_hw.quant.plan_text import format_plan
 from adaqat_hw.quant.probes import compare_losses, draws_numbers, probe_losses
 from adaqat_hw.quant.quantizers import BitWidth
+from adaqat_hw.quant.range_calibration import calibrate_clips, fit_weight_ranges
 from adaqat_hw.quant.trace import network_spec
 
 __all__ = [
@@ -29,8 +30,10 @@ __all__ = [
     "StepEvents",
     "Width",
     "bind",
+    "calibrate_clips",
     "compare_losses",
     "draws_numbers",
+    "fit_weight_ranges",
     "format_plan",
     "network_spec",
     "probe_losses",

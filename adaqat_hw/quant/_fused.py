@@ -15,8 +15,10 @@ from typing import Any
 import torch
 from brevitas.core.bit_width import BitWidthStatefulConst
 from brevitas.core.quant import RescalingIntQuant
-from brevitas.core.scaling import ParameterScaling, StatsFromParameterScaling
+from brevitas.core.scaling import StatsFromParameterScaling
 from torch import Tensor
+
+from adaqat_hw.quant._ranges import LearnedRange, SigmaRange
 
 
 def integer_range(bits: int, signed: bool, narrow: bool) -> tuple[int, int]:
@@ -33,7 +35,7 @@ def integer_range(bits: int, signed: bool, narrow: bool) -> tuple[int, int]:
 class FakeQuant(torch.autograd.Function):
     """``y = scale * clamp(round(x / scale), low, high)``.
 
-    Backward: straight-through for ``x`` inside the range; for the scale the difference between
+    ``scale`` has one element or broadcasts per output channel. Backward: straight-through for ``x`` inside the range; for the scale the difference between
     quantized and unquantized value inside the range and the clipped integer outside of it
     (learned step size, arXiv 1902.08153, equation 3). ``relu`` says that ``x`` is in front of a
     ReLU, which the clamp at 0 computes: then no gradient passes at or below 0.
@@ -41,7 +43,7 @@ class FakeQuant(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor, low: int, high: int, relu: bool) -> Tensor:
-        """Quantize ``x``; ``scale`` has one element."""
+        """Quantize ``x``."""
         steps = x / scale
         y = steps.round().clamp_(low, high).mul_(scale)
         ctx.save_for_backward(steps, y, scale)
@@ -63,7 +65,10 @@ class FakeQuant(torch.autograd.Function):
         if not ctx.needs_input_grad[1]:
             return grad_x, None, None, None, None
         # sum(grad * integer) over all elements less sum(grad_x * x / scale) over those inside.
-        change = _dot(grad, y) / scale.flatten()[0] - _dot(grad_x, steps)
+        if scale.numel() > 1:
+            change = (grad * y).div_(scale).sub_(grad_x * steps).sum(_shared_axes(scale), True)
+        else:
+            change = _dot(grad, y) / scale.flatten()[0] - _dot(grad_x, steps)
         return grad_x, change.reshape(scale.shape), None, None, None
 
 
@@ -87,9 +92,8 @@ class FakeQuantWeight(torch.autograd.Function):
         w, y, scale = ctx.saved_tensors
         if not ctx.needs_input_grad[1]:
             return grad, None, None, None
-        axes = [i for i, size in enumerate(scale.shape) if size == 1]
         change = (y - w).mul_(grad)
-        change = change.sum(dim=axes, keepdim=True) if scale.numel() > 1 else change.sum()
+        change = change.sum(_shared_axes(scale), True) if scale.numel() > 1 else change.sum()
         return grad, change.reshape(scale.shape) / scale, None, None
 
 
@@ -125,12 +129,13 @@ class FakeQuantCompiled(torch.autograd.Function):
             return grad_x, None, None, None, None
         wide = grad.float()
         change = wide * (integers.clamp(low, high) - torch.where(inside, steps, 0.0))
-        axes = [
-            i for i, size in enumerate(scale.shape) if size == 1 and change.dim() == scale.dim()
-        ]
-        if scale.numel() == 1:
-            return grad_x, change.sum().reshape(scale.shape), None, None, None
-        return grad_x, change.sum(dim=axes, keepdim=True), None, None, None
+        change = change.sum(_shared_axes(scale), True) if scale.numel() > 1 else change.sum()
+        return grad_x, change.reshape(scale.shape), None, None, None
+
+
+def _shared_axes(scale: Tensor) -> list[int]:
+    """Return the dimensions along which values share one scale."""
+    return [i for i, size in enumerate(scale.shape) if size == 1]
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
@@ -184,8 +189,8 @@ class SwitchableBitWidth(BitWidthStatefulConst):  # type: ignore[misc]  # brevit
 class FusedIntQuant(RescalingIntQuant):  # type: ignore[misc]  # brevitas is untyped
     """Drop-in ``tensor_quant``: the scale as Brevitas defines it, the rest in one function.
 
-    The scale of a weight is its absolute maximum (per output channel or per tensor) over the
-    largest integer, that of an activation the clip over the largest integer.
+    The scale is the range over the largest integer; :mod:`adaqat_hw.quant._ranges` has the
+    ranges, beside Brevitas' absolute maximum of a weight and its constant of an input.
     """
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -206,9 +211,9 @@ class FusedIntQuant(RescalingIntQuant):  # type: ignore[misc]  # brevitas is unt
         low, high = integer_range(bits, signed, self.int_quant.narrow_range)
         peak = self._peak(x)
         # A tensor on the same device: CUDA turns division by a number into a multiplication.
-        scale = peak / peak.new_full((), float(-low if signed else high))
+        scale = peak / _constant(float(-low if signed else high), peak.dtype, peak.device)
         y: Tensor
-        if self._of_weight:
+        if self._reaches_all:
             y = FakeQuantWeight.apply(x, scale, low, high)  # type: ignore[no-untyped-call]
         else:
             y = FakeQuant.apply(x, scale, low, high, relu)  # type: ignore[no-untyped-call]
@@ -225,17 +230,26 @@ class FusedIntQuant(RescalingIntQuant):  # type: ignore[misc]  # brevitas is unt
         return y, scale
 
     @property
-    def _of_weight(self) -> bool:
+    def _reaches_all(self) -> bool:
+        """Whether no value lies outside of the range: it is the absolute maximum of a weight."""
         return isinstance(self.scaling_impl, StatsFromParameterScaling)
 
     def _peak(self, x: Tensor) -> Tensor:
-        """Return what the largest integer stands for: the clip, or the largest weight."""
+        """Return what the largest integer stands for."""
         scaling = self.scaling_impl
         peak: Tensor
-        if self._of_weight:
-            peak = scaling.parameter_list_stats(x)
-            peak = scaling.stats_scaling_impl.restrict_clamp_scaling(peak)
-            return peak
-        peak = scaling.value if isinstance(scaling, ParameterScaling) else scaling.value()
-        peak = scaling.restrict_clamp_scaling(peak)
+        if isinstance(scaling, LearnedRange | SigmaRange):
+            peak = scaling.peak(x)
+        elif self._reaches_all:
+            peak = scaling.stats_scaling_impl.restrict_clamp_scaling(
+                scaling.parameter_list_stats(x)
+            )
+        else:
+            peak = scaling.restrict_clamp_scaling(scaling.value())
         return peak
+
+
+@cache
+def _constant(value: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):
+        return torch.full((), value, dtype=dtype, device=device)

@@ -15,34 +15,34 @@ from adaqat_hw.errors import ConfigError
 
 
 @contextmanager
-def probing(model: nn.Module) -> Iterator[None]:
+def probing(model: nn.Module, *, dropout: bool = True) -> Iterator[None]:
     """Run forward passes that measure a loss and leave no trace.
 
-    Inside, the model is in training mode, batch norm uses the batch's statistics without updating
+    Inside, the model is in training mode (without ``dropout`` only batch norm is), batch norm uses the batch's statistics without updating
     its running ones, and no gradients are recorded. Afterwards, modes and the state of the random
     generators (CPU and the model's GPUs) are as before, also after an exception. Evaluation-mode
     batch norm would measure a wrong difference: its statistics belong to other widths.
     """
-    norms, resting = [], []
+    norms, modes = [], []
     for module in model.modules():
+        wanted = dropout or isinstance(module, _BatchNorm)
         if isinstance(module, _BatchNorm):
             norms.append((module, module.track_running_stats))
-        if not module.training:
-            resting.append(module)
+        if module.training != wanted:
+            modes.append((module, wanted))
     devices = sorted({p.device.index or 0 for p in model.parameters() if p.is_cuda})
     with torch.random.fork_rng(devices=devices), torch.no_grad():
         try:
-            if resting:
-                modes = [(m, m.training) for m in model.modules()]
-                model.train()
+            for module, wanted in modes:
+                module.training = wanted
             for norm, _ in norms:
                 norm.track_running_stats = False
             yield
         finally:
             for norm, tracked in norms:
                 norm.track_running_stats = tracked
-            for module, mode in modes if resting else ():
-                module.training = mode
+            for module, wanted in modes:
+                module.training = not wanted
 
 
 def recalibrate_batch_norm(model: nn.Module, batches: Iterable[Any]) -> int:

@@ -54,15 +54,22 @@ class Binding:
         self._lambda = lambda_controller
         self.freeze_choice: FreezeChoice | None = None
 
-    def apply(self) -> None:
-        """Switch the network to the controller's widths."""
-        self.apply_bits(self.controller.bits)
+    def apply(self) -> list[BitWidth]:
+        """Switch the network to the controller's widths; return the quantizers that changed."""
+        return self.apply_bits(self.controller.bits)
 
-    def apply_bits(self, bits: Mapping[str, int]) -> None:
-        """Switch the network to ``bits``; a signed quantizer gets at least 2."""
+    def apply_bits(self, bits: Mapping[str, int]) -> list[BitWidth]:
+        """Switch the network to ``bits``; a signed quantizer gets at least 2.
+
+        Returns the quantizers whose width changed.
+        """
+        changed = []
         for name, slots in self.groups.items():
             for slot in slots:
-                slot.set(max(bits[name], slot.minimum))
+                if slot.bits != (width := max(bits[name], slot.minimum)):
+                    slot.set(width)
+                    changed.append(slot)
+        return changed
 
     @contextmanager
     def at(self, bits: Mapping[str, int]) -> Iterator[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Any, Literal, Self
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, fx, nn
 from adaqat_hw.errors import ConfigError
 from adaqat_hw.quant._nodes import operands
 from adaqat_hw.quant._quantizer_placement import INPUT_QUANT, ActSite
+from adaqat_hw.quant.range_calibration import fit_weight_ranges
 from adaqat_hw.quant.quantizers import (
     BitWidth,
     arm_export,
@@ -56,7 +58,7 @@ class QuantizedNetwork(nn.Module):
         self.first_layer = spec.layers[0].name
         self.last_layer = spec.layers[-1].name
         self.integer_input = INPUT_QUANT not in act_widths
-        self.fixed_weights, self.fixed_acts = _fixed(spec, config, self.integer_input)
+        self.fixed_weights, self.fixed_acts = _fixed(spec, config, act_widths)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map a batch (n, *input_shape), float or int64 indices, to logits (n, num_classes)."""
@@ -197,19 +199,24 @@ def quantize(
     reference = next(net.parameters())
     result.to(device=reference.device, dtype=reference.dtype)
     result.apply_plan(result.uniform_plan(math.ceil(weight_bits), math.ceil(act_bits)))
+    fit_weight_ranges(result.weight_widths.values())
     return result.train(net.training)
 
 
 def _fixed(
-    spec: NetworkSpec, config: QuantConfig, integer_input: bool
+    spec: NetworkSpec, config: QuantConfig, act_names: Collection[str]
 ) -> tuple[dict[str, int], dict[str, int]]:
     first, last = spec.layers[0], spec.layers[-1]
+    integer_input = INPUT_QUANT not in act_names
     weights: dict[str, int] = {}
     acts: dict[str, int] = {}
     if config.ends == "fixed":
         ends = (last, first) if integer_input else (last,)
         acts = {name: config.end_act_bits for end in ends for name in _operands(end)}
         weights = {x.name: config.end_weight_bits for x in (first, last) if x.weights}
+    if config.join_bits != "acts":
+        read = read_quantizers(spec)
+        acts |= {name: config.join_bits for name in act_names if name not in read}
     if not integer_input:
         # The network's input wins where one quantizer feeds the first and the last layer.
         acts |= dict.fromkeys((*_operands(first), INPUT_QUANT), config.input_bits)

@@ -1,9 +1,9 @@
 """Brevitas quantizers of this package and handles on their bit-widths.
 
 All have zero point 0 and a float scale, ``scale = range / largest integer``, so that a change of
-width re-derives nothing. Weights: signed, narrow, range = absolute maximum per output channel (or
-per tensor). Activations: learned clip; after a ReLU unsigned, elsewhere signed, never narrow. The
-network's input: a constant clip.
+width re-derives nothing. Weights: signed, narrow, one range per output channel (or per tensor):
+``QuantConfig.weight_range`` says which. Activations: learned clip; after a ReLU unsigned,
+elsewhere signed, never narrow. The network's input: a constant clip.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import brevitas.nn as qnn
+from brevitas.core.function_wrapper import TensorClamp
 from brevitas.export.onnx.qonnx.function import BrevitasQuantOp
 from brevitas.export.onnx.qonnx.handler import BrevitasActQuantProxyHandler
 from brevitas.inject.enum import ScalingImplType
@@ -27,9 +28,8 @@ from torch import nn
 from adaqat_hw.errors import ConfigError
 from adaqat_hw.quant._fast import FastConv1d, FastConv2d, FastIdentity, FastLinear, FastReLU
 from adaqat_hw.quant._fused import FusedIntQuant, SwitchableBitWidth
+from adaqat_hw.quant._ranges import WIDEST, LearnedRange, SigmaRange
 from adaqat_hw.schema import QuantConfig
-
-_MAX_BITS = 32
 
 
 class BitWidth:
@@ -37,7 +37,7 @@ class BitWidth:
 
     Reads through its module on every access, so it stays valid after ``load_state_dict``, which
     makes Brevitas rebuild its quantizers. ``minimum`` is 1 for unsigned quantizers and 2 for
-    signed ones.
+    signed ones, ``of_weight`` says whether it is a layer's weight that is quantized.
     """
 
     def __init__(self, name: str, module: nn.Module, *, weight: bool, signed: bool) -> None:
@@ -45,7 +45,7 @@ class BitWidth:
         self.signed = signed
         self.minimum = 2 if signed else 1
         self._module = module
-        self._weight = weight
+        self.of_weight = weight
 
     @property
     def bits(self) -> int:
@@ -61,24 +61,38 @@ class BitWidth:
         if isinstance(bits, bool) or not isinstance(bits, int):
             raise ConfigError(
                 f"Bit-width {bits!r} of {self.name!r} must be an integer from {self.minimum} to "
-                f"{_MAX_BITS}."
+                f"{WIDEST}."
             )
-        if not self.minimum <= bits <= _MAX_BITS:
+        if not self.minimum <= bits <= WIDEST:
             kind = "signed" if self.signed else "unsigned"
             raise ConfigError(
                 f"Bit-width {bits!r} of {self.name!r} must lie between {self.minimum} and "
-                f"{_MAX_BITS}: it is a {kind} quantizer."
+                f"{WIDEST}: it is a {kind} quantizer."
             )
         self._slot().set(bits)
+
+    @property
+    def module(self) -> Any:
+        """The layer or the activation quantizer that has this width."""
+        return self._module
+
+    @property
+    def learned_range(self) -> LearnedRange | None:
+        """What the largest integer stands for, where it is learned; else None."""
+        scaling = self._quantizer().scaling_impl
+        return scaling if isinstance(scaling, LearnedRange) else None
 
     def __repr__(self) -> str:
         return f"BitWidth({self.name!r}, bits={self.bits})"
 
     def _slot(self) -> Any:
+        return self._quantizer().msb_clamp_bit_width_impl
+
+    def _quantizer(self) -> Any:
         module: Any = self._module
-        if self._weight:
-            return module.weight_quant.tensor_quant.msb_clamp_bit_width_impl
-        return module.act_quant.fused_activation_quant_proxy.tensor_quant.msb_clamp_bit_width_impl
+        if self.of_weight:
+            return module.weight_quant.tensor_quant
+        return module.act_quant.fused_activation_quant_proxy.tensor_quant
 
 
 class _ActHandler(BrevitasActQuantProxyHandler):  # type: ignore[misc]  # brevitas is untyped
@@ -105,7 +119,7 @@ def quant_layer(layer: nn.Module, config: QuantConfig, bits: int, fused: bool = 
     common: dict[str, Any] = {
         "bias": layer.bias is not None,
         "bias_quant": None,
-        "weight_quant": base.let(**_arithmetic(fused)),
+        "weight_quant": base.let(**_arithmetic(fused), **_weight_range(config)),
         "weight_bit_width": bits,
     }
     twin: nn.Module
@@ -134,19 +148,31 @@ def quant_layer(layer: nn.Module, config: QuantConfig, bits: int, fused: bool = 
     twin.to(device=weight.device, dtype=weight.dtype)
     twin.load_state_dict({**twin.state_dict(), **layer.state_dict()})
     twin.train(layer.training)
+    if (scale := BitWidth("", twin, weight=True, signed=True).learned_range) is not None:
+        scale.fit_weight(weight)
     return twin
+
+
+def _weight_range(config: QuantConfig) -> dict[str, Any]:
+    if config.weight_range == "absmax":
+        return {}
+    # Weights outside of the range get no gradient.
+    clipped = {"tensor_clamp_impl": TensorClamp}
+    if config.weight_range == "sigma":
+        return {"scaling_impl": SigmaRange, **clipped}
+    learned = {"scaling_init": 1.0, "scaled_gradient": True, "of_weight": True}
+    return {"scaling_impl": LearnedRange, **learned, **clipped}
 
 
 def quant_relu(config: QuantConfig, bits: int, fused: bool = True) -> nn.Module:
     """Return ReLU with an unsigned quantizer whose clip is learned from ``config.act_clip``."""
-    quantizer = _act(Uint8ActPerTensorFloat, 0.0, config.act_clip, learned=True, fused=fused)
+    quantizer = _learned_act(Uint8ActPerTensorFloat, config.act_clip, config, fused)
     return _module(FastReLU if fused else qnn.QuantReLU, quantizer, bits)
 
 
 def quant_signed(config: QuantConfig, bits: int, fused: bool = True) -> nn.Module:
     """Return a signed quantizer whose clip is learned from ``config.act_clip``."""
-    clip = config.act_clip
-    quantizer = _act(Int8ActPerTensorFloat, -clip, clip, learned=True, fused=fused)
+    quantizer = _learned_act(Int8ActPerTensorFloat, config.act_clip, config, fused)
     return _module(FastIdentity if fused else qnn.QuantIdentity, quantizer, bits)
 
 
@@ -159,7 +185,7 @@ def quant_unsigned(
     ``config.act_clip`` where that is not known.
     """
     high = config.act_clip if clip is None else clip
-    quantizer = _act(Uint8ActPerTensorFloat, 0.0, high, learned=True, fused=fused)
+    quantizer = _learned_act(Uint8ActPerTensorFloat, high, config, fused)
     return _module(FastIdentity if fused else qnn.QuantIdentity, quantizer, bits)
 
 
@@ -169,18 +195,27 @@ def quant_input(config: QuantConfig, bits: int, fused: bool = True) -> nn.Module
     base, low = (
         (Int8ActPerTensorFloat, -clip) if config.input_signed else (Uint8ActPerTensorFloat, 0.0)
     )
-    quantizer = _act(base, low, clip, learned=False, fused=fused)
+    bounds = {"min_val": low, "max_val": clip, "scaling_impl_type": ScalingImplType.CONST}
+    quantizer = _act(base, bounds, fused)
     return _module(FastIdentity if fused else qnn.QuantIdentity, quantizer, bits)
 
 
-def _act(base: Any, low: float, high: float, *, learned: bool, fused: bool) -> Any:
-    kind = ScalingImplType.PARAMETER if learned else ScalingImplType.CONST
-    bounds = {"min_val": low, "max_val": high, "scaling_impl_type": kind}
+def _learned_act(base: Any, clip: float, config: QuantConfig, fused: bool) -> Any:
+    settings = {
+        "scaling_impl_type": ScalingImplType.PARAMETER,
+        "scaling_impl": LearnedRange,
+        "min_val": 0.0,
+        "max_val": clip,
+        "scaled_gradient": config.clip_gradient == "scaled",
+    }
+    return _act(base, settings, fused)
 
+
+def _act(base: Any, settings: dict[str, Any], fused: bool) -> Any:
     class _Quantizer(ParamMinMaxInitScaling, base):  # type: ignore[misc]  # brevitas is untyped
         pass
 
-    return _Quantizer.let(**bounds, **_arithmetic(fused))
+    return _Quantizer.let(**settings, **_arithmetic(fused))
 
 
 def _module(kind: Any, quantizer: Any, bits: int) -> nn.Module:

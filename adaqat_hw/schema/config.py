@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -52,6 +52,9 @@ class DataConfig(Record):
 class TrainConfig(Record):
     """Schedule of the weights: a cosine learning rate after ``lr_warmup_epochs`` of linear rise.
 
+    ``weight_decay`` applies to the ``weights`` of layers, or to ``all`` parameters: clips, batch
+    norm and biases too.
+
     ``init`` is a full-precision checkpoint to fine-tune from, or the word ``"float"`` for the
     run's own full-precision baseline; None trains from scratch. ``teacher`` names a
     full-precision checkpoint in the same way, to distil from: ``distill_weight`` of the loss is
@@ -70,6 +73,7 @@ class TrainConfig(Record):
     momentum: float = Field(default=0.9, ge=0, lt=1)
     nesterov: bool = False
     weight_decay: float = Field(default=1e-4, ge=0)
+    decay: Literal["weights", "all"] = "weights"
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     init: str | None = None
     teacher: str | None = None
@@ -101,6 +105,14 @@ class QuantConfig(Record):
     ``end_weight_bits`` / ``end_act_bits`` (the paper: 8/8) or ``learned`` with the others.
     ``input_bits`` is the width of the network's input quantizer (the first layer's
     activations), ``input_range`` its clip in input units.
+
+    ``weight_range`` is what the largest integer of a weight stands for, per output channel or per
+    tensor (``weight_scaling``): ``sigma``, as many root mean squares as lose least at the present
+    width, but at most the largest magnitude; ``learned``, a parameter that starts there;
+    ``absmax``, the largest magnitude. ``calibrate`` fits the activations' clips to data, at the
+    start and when their width changes; without it they start at ``act_clip``. ``clip_gradient``
+    says whether their gradients are ``scaled`` as those of learned steps or ``plain``.
+    ``join_bits`` is the width of residual sums; ``"acts"`` gives them that of the activations.
     """
 
     ends: EndMode = "fixed"
@@ -110,7 +122,11 @@ class QuantConfig(Record):
     input_signed: bool = True
     input_range: float = Field(default=1.0, gt=0)
     weight_scaling: Literal["per_channel", "per_tensor"] = "per_channel"
+    weight_range: Literal["sigma", "learned", "absmax"] = "sigma"
     act_clip: float = Field(default=6.0, gt=0)
+    calibrate: bool = True
+    clip_gradient: Literal["scaled", "plain"] = "plain"
+    join_bits: Annotated[int, Field(ge=2, le=8)] | Literal["acts"] = 8
 
 
 class CompareConfig(Record):

@@ -147,6 +147,8 @@ class _Training:
         self._earlier = self._session.seconds
         stage = f"train/{self._variant.name}"
         self._stepper = Stepper(self._session, config, stage, self._data, taught)
+        if not resumes:
+            self._stepper.fit_ranges()
         world.wait()  # nothing may be written while another process still looks at the folder
         return self
 

@@ -190,13 +190,32 @@ def _set_widths(net: QuantizedNetwork, config: RunConfig, variant: Variant) -> B
 
 
 def _optimizer(net: nn.Module, train: TrainConfig) -> torch.optim.Optimizer:
+    groups = _parameter_groups(net, train)
     if train.optimizer in ("adam", "adamw"):
         kind = torch.optim.AdamW if train.optimizer == "adamw" else torch.optim.Adam
-        return kind(net.parameters(), lr=train.lr, weight_decay=train.weight_decay)
+        return kind(groups, lr=train.lr, weight_decay=train.weight_decay)
     return torch.optim.SGD(
-        net.parameters(),
+        groups,
         lr=train.lr,
         momentum=train.momentum,
         weight_decay=train.weight_decay,
         nesterov=train.nesterov,
     )
+
+
+def _parameter_groups(net: nn.Module, train: TrainConfig) -> list[dict[str, Any]]:
+    """Return what decays and what does not.
+
+    Only weights of layers and embeddings decay where ``decay`` is ``"weights"``: decay would pull
+    a clip below the range of its data, and a bias, or what normalizes, to where nothing is learned.
+    """
+    if train.decay == "all":
+        return [{"params": list(net.parameters())}]
+    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Embedding)
+    decaying = {id(module.weight) for module in net.modules() if isinstance(module, kinds)}
+    groups = [
+        [p for p in net.parameters() if id(p) in decaying],
+        [p for p in net.parameters() if id(p) not in decaying],
+    ]
+    kept = {"weight_decay": 0.0}
+    return [{"params": groups[0]}, {"params": groups[1], **kept}]

@@ -12,9 +12,12 @@ from torch import Tensor, nn
 
 from adaqat_hw.data import DataSource
 from adaqat_hw.quant import (
+    BitWidth,
     StepEvents,
+    calibrate_clips,
     compare_losses,
     draws_numbers,
+    fit_weight_ranges,
     probe_losses,
     recalibrate_batch_norm,
 )
@@ -92,6 +95,26 @@ class Stepper:
             records.extend(self._after_move(*moved, lr))
         return records
 
+    def fit_ranges(self, widths: Iterable[BitWidth] | None = None) -> None:
+        """Fit what the quantizers' largest integers stand for, at the present widths.
+
+        Learned ranges of weights to the weights, clips to one batch of training data.
+
+        Args:
+            widths: of the quantizers to fit; all where None.
+        """
+        net = self._session.quantized
+        if net is None:
+            return
+        chosen = [*net.weight_widths.values(), *net.act_widths.values()]
+        chosen = chosen if widths is None else list(widths)
+        fit_weight_ranges(chosen)
+        acts = [width for width in chosen if not width.of_weight]
+        if acts and self._config.quant.calibrate:
+            batches = self._data.calibration_batches(self._config.train.batch_size, 1)
+            for batch in batches:
+                calibrate_clips(net, batch, acts)
+
     def facts(self) -> dict[str, Any]:
         """Return what the log says of the learned widths and their price, or nothing."""
         binding = self._session.binding
@@ -165,7 +188,7 @@ class Stepper:
         assert binding is not None
         changed = bool(events.flips or events.freezes)
         if changed:
-            binding.apply()
+            self.fit_ranges(binding.apply())
         if changed or events.step % self._log_every == 0:
             yield self._record(events, losses, lr)
         if events.freezes and binding.controller.done:
@@ -183,7 +206,7 @@ class Stepper:
         binding, step = self._session.binding, self._session.step
         assert binding is not None
         events = binding.freeze_all(step, self._differences())
-        binding.apply()
+        self.fit_ranges(binding.apply())
         records = [self._record(events, {}, None)]
         if binding.freeze_choice is not None:
             choice = binding.freeze_choice.model_dump(mode="json")

@@ -28,7 +28,9 @@ def test_uniform_plans_cost_macs_times_widths(small, name, weights, acts):
         wanted += layer.macs * left * right
     assert bitops(network.spec, plan).total == wanted
     fixed = {network.spec.layers[0].act, network.spec.layers[-1].act, "input_quant"}
-    assert set(network.fixed_acts) <= fixed
+    joins = {join.quantizer for join in plan.joins}
+    assert {act for act in network.fixed_acts if act not in joins} <= fixed
+    assert {join.bits for join in plan.joins} <= {8}
     assert set(network.fixed_weights) <= {network.first_layer, network.last_layer}
 
 
@@ -91,6 +93,7 @@ def test_widths_are_learned_for_a_few_steps(small, samples, name, granularity, p
     assert {n for n, real in binding.controller.real.items() if real != 4.0} == probed
     assert len(probed) == (2 if probes is None else min(8, len(binding.groups)))
     binding.freeze_all(3)
+    binding.apply()
     assert binding.controller.done
     plan = network.plan("adaqat")
     assert binding.facts()["bitops"] == bitops(network.spec, plan).total
@@ -99,6 +102,6 @@ def test_widths_are_learned_for_a_few_steps(small, samples, name, granularity, p
 
 @pytest.mark.parametrize("name", NEW)
 def test_learned_ends_leave_only_the_input_fixed(small, name):
-    network = small(name, QuantConfig(ends="learned"))
+    network = small(name, QuantConfig(ends="learned", join_bits="acts"))
     assert network.fixed_weights == {}
     assert network.fixed_acts == {"input_quant": 8}

@@ -228,12 +228,13 @@ def test_state_dict_and_deep_copy_keep_operand_widths():
 
 
 def test_integer_inputs_have_no_quantizer_and_end_widths_are_the_ends():
-    network = quantized("text-encoder", QuantConfig(input_bits=5, end_act_bits=6), **_TEXT)
+    config = QuantConfig(input_bits=5, end_act_bits=6, join_bits="acts")
+    network = quantized("text-encoder", config, **_TEXT)
     assert network.integer_input
     assert "input_quant" not in network.act_widths
     first = "blocks_0_attention_q_input_quant"
     assert network.fixed_acts == {"head_input_quant": 6, first: 6}
-    learned = quantized("text-encoder", QuantConfig(ends="learned"), **_TEXT)
+    learned = quantized("text-encoder", QuantConfig(ends="learned", join_bits="acts"), **_TEXT)
     assert (learned.fixed_weights, learned.fixed_acts) == ({}, {})
     assert not quantized("vit", **_VIT).integer_input
 

@@ -30,7 +30,7 @@ def members(binding):
 
 @pytest.fixture
 def network(residual, shape):
-    return quantize(residual, QuantConfig(), **shape)
+    return quantize(residual, QuantConfig(join_bits="acts"), **shape)
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_layer_granularity_names_and_price(network):
 
 
 def test_layer_granularity_with_learned_ends_prices_the_first_layer_at_the_input(residual, shape):
-    network = quantize(residual, QuantConfig(ends="learned"), **shape)
+    network = quantize(residual, QuantConfig(ends="learned", join_bits="acts"), **shape)
     binding = bind(network, AdaqatConfig(granularity="layer"))
     assert "acts:relu" in binding.groups
     assert members(binding)["acts:relu"] == ["relu", "relu_join_quant"]

@@ -49,7 +49,7 @@ def test_the_float_network_is_left_as_it_is(residual, shape):
 
 
 def test_fixed_ends_and_input(residual, shape):
-    config = QuantConfig(end_weight_bits=7, end_act_bits=6, input_bits=5)
+    config = QuantConfig(end_weight_bits=7, end_act_bits=6, input_bits=5, join_bits=4)
     quantized = quantize(residual, config, **shape, weight_bits=2.2, act_bits=3.0)
     assert (quantized.first_layer, quantized.last_layer) == ("conv0", "fc")
     assert bits(quantized.plan("manual")) == [
@@ -59,20 +59,26 @@ def test_fixed_ends_and_input(residual, shape):
         ("fc", 7, 6),
     ]
     assert [(j.quantizer, j.bits, j.signed) for j in quantized.plan("manual").joins] == [
-        ("relu_join_quant", 3, True)
+        ("relu_join_quant", 4, True)
     ]
+
+
+def test_joins_at_the_width_of_the_activations(residual, shape):
+    quantized = quantize(residual, QuantConfig(join_bits="acts"), **shape, act_bits=3)
+    assert [join.bits for join in quantized.plan("manual").joins] == [3]
+    assert quantized.uniform_plan(2, 1).joins[0].bits == 2  # signed: at least 2
 
 
 def test_learned_ends_keep_the_input_only(residual, shape):
     quantized = quantize(residual, QuantConfig(ends="learned"), **shape)
-    assert (quantized.fixed_weights, quantized.fixed_acts) == ({}, {"input_quant": 8})
+    assert quantized.fixed_weights == {}
+    assert quantized.fixed_acts == {"input_quant": 8, "relu_join_quant": 8}
     assert bits(quantized.uniform_plan(2, 1)) == [
         ("conv0", 2, 8),
         ("body.0", 2, 1),
         ("body.3", 2, 1),
         ("fc", 2, 1),
     ]
-    assert quantized.uniform_plan(2, 1).joins[0].bits == 2  # signed: at least 2
 
 
 def test_both_addends_share_one_scale(residual, shape):
