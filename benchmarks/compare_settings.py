@@ -58,7 +58,9 @@ def train_once(config: RunConfig, variant: str, out: Path, folder: str) -> Train
     base = out / f"seed{config.seed}"
     init, teacher = config.train.init, config.train.teacher
     checkpoint = base / "float" / "checkpoint.pt"
-    if variant != "float" and "float" in (init, teacher) and not checkpoint.exists():
+    if variant == "float":
+        init = teacher = None
+    if "float" in (init, teacher) and not checkpoint.exists():
         train(config, Variant.named("float"), base / "float")
     target = base / folder
     if (target / "result.json").exists():

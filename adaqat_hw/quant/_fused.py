@@ -35,10 +35,11 @@ def integer_range(bits: int, signed: bool, narrow: bool) -> tuple[int, int]:
 class FakeQuant(torch.autograd.Function):
     """``y = scale * clamp(round(x / scale), low, high)``.
 
-    ``scale`` has one element or broadcasts per output channel. Backward: straight-through for ``x`` inside the range; for the scale the difference between
-    quantized and unquantized value inside the range and the clipped integer outside of it
-    (learned step size, arXiv 1902.08153, equation 3). ``relu`` says that ``x`` is in front of a
-    ReLU, which the clamp at 0 computes: then no gradient passes at or below 0.
+    ``scale`` has one element or broadcasts per output channel. Backward: straight-through for
+    ``x`` inside the range; for the scale the difference between quantized and unquantized value
+    inside the range and the clipped integer outside of it (learned step size, arXiv 1902.08153,
+    equation 3). ``relu`` says that ``x`` is in front of a ReLU, which the clamp at 0 computes:
+    then no gradient passes at or below 0.
     """
 
     @staticmethod

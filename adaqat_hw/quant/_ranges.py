@@ -87,6 +87,8 @@ class SigmaRange(_Range):
     gradient.
     """
 
+    clips: Tensor
+
     def __init__(self, bit_width_impl: nn.Module, scaling_shape: tuple[int, ...]) -> None:
         super().__init__(bit_width_impl)
         self._shape = scaling_shape

@@ -18,10 +18,11 @@ from adaqat_hw.errors import ConfigError
 def probing(model: nn.Module, *, dropout: bool = True) -> Iterator[None]:
     """Run forward passes that measure a loss and leave no trace.
 
-    Inside, the model is in training mode (without ``dropout`` only batch norm is), batch norm uses the batch's statistics without updating
-    its running ones, and no gradients are recorded. Afterwards, modes and the state of the random
-    generators (CPU and the model's GPUs) are as before, also after an exception. Evaluation-mode
-    batch norm would measure a wrong difference: its statistics belong to other widths.
+    Inside, the model is in training mode (without ``dropout`` only batch norm is), batch norm uses
+    the batch's statistics without updating its running ones, and no gradients are recorded.
+    Afterwards, modes and the state of the random generators (CPU and the model's GPUs) are as
+    before, also after an exception. Evaluation-mode batch norm would measure a wrong difference:
+    its statistics belong to other widths.
     """
     norms, modes = [], []
     for module in model.modules():

@@ -12,7 +12,6 @@ from torch import Tensor, fx, nn
 from adaqat_hw.errors import ConfigError
 from adaqat_hw.quant._nodes import operands
 from adaqat_hw.quant._quantizer_placement import INPUT_QUANT, ActSite
-from adaqat_hw.quant.range_calibration import fit_weight_ranges
 from adaqat_hw.quant.quantizers import (
     BitWidth,
     arm_export,
@@ -22,6 +21,7 @@ from adaqat_hw.quant.quantizers import (
     quant_signed,
     quant_unsigned,
 )
+from adaqat_hw.quant.range_calibration import fit_weight_ranges
 from adaqat_hw.quant.trace import Trace, trace
 from adaqat_hw.schema import BitWidthPlan, JoinBits, LayerBits, LayerSpec, NetworkSpec, QuantConfig
 

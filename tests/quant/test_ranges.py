@@ -33,7 +33,8 @@ def test_the_gaussian_clip_loses_least(bits):
         return float(((x * high / clip).round().clamp(-high, high) * clip / high - x).var())
 
     best = error(gaussian_clip(bits))
-    assert best <= error(gaussian_clip(bits) * 0.93) and best <= error(gaussian_clip(bits) * 1.07)
+    assert best <= error(gaussian_clip(bits) * 0.93)
+    assert best <= error(gaussian_clip(bits) * 1.07)
 
 
 def test_wide_weights_are_not_clipped():
@@ -171,10 +172,11 @@ def test_calibration_changes_nothing_but_clips():
     random = torch.get_rng_state()
     calibrate_clips(net, x)
     changed = {k for k, v in net.state_dict().items() if not torch.equal(v, before[k])}
-    assert changed and all(
-        k.endswith(("scaling_impl.value", "scaling_impl.table")) for k in changed
-    )
-    assert torch.equal(random, torch.get_rng_state()) and net.training and net.network.drop.training
+    assert changed
+    assert all(k.endswith(("scaling_impl.value", "scaling_impl.table")) for k in changed)
+    assert torch.equal(random, torch.get_rng_state())
+    assert net.training
+    assert net.network.drop.training
 
 
 def test_calibration_of_one_quantizer_leaves_the_others():
@@ -185,13 +187,14 @@ def test_calibration_of_one_quantizer_leaves_the_others():
     width.set(2)
     calibrate_clips(net, x, [width])
     after = clips(net)
-    assert {n for n in after if after[n] != before[n]} == {name} and after[name] < before[name]
+    assert {n for n in after if after[n] != before[n]} == {name}
+    assert after[name] < before[name]
 
 
 def test_a_probe_sees_the_clip_of_its_width():
     net, x = small(4), torch.randn(16, 1, 8, 8)
     calibrate_clips(net, x)
-    name, width = next((n, w) for n, w in net.act_widths.items() if w.learned_range is not None)
+    width = next(w for w in net.act_widths.values() if w.learned_range is not None)
     width.set(2)
     value = torch.randn(500)
     probed = width.module(value).max()
