@@ -40,7 +40,7 @@ from adaqat_hw.schema import BitWidthPlan, RunConfig, load_config
 from adaqat_hw.train import Variant, load_into, load_weights, train
 
 _TOLERANCE = 0.01  # of the uniform plan's BitOPs
-_BATCHES, _SAMPLES = 12, 128
+_BATCHES, _SAMPLES = 8, 128
 Bits = dict[str, int]
 
 
@@ -131,7 +131,10 @@ class _Measured:
         wanted = cost.value(self._even)
         plans = [self._even]
         while len(plans) <= count:
-            bits = {name: draw.choice(widths) for name in self._even}
+            bits = {
+                name: draw.choice([b for b in widths if b > 1 or name.startswith("acts")])
+                for name in self._even
+            }
             if abs(cost.value(bits) / wanted - 1) <= _TOLERANCE and bits not in plans:
                 plans.append(bits)
         return plans
@@ -214,9 +217,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("config", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--plans", type=int, default=6)
-    parser.add_argument("--uniform", default="w3a3", help="plan whose BitOPs the others have")
-    parser.add_argument("--stretch", default="w4a4", help="widths at which plans are scored")
-    parser.add_argument("--widths", type=int, nargs="+", default=[2, 3, 4])
+    parser.add_argument("--uniform", default="w2a2", help="plan whose BitOPs the others have")
+    parser.add_argument("--stretch", default="w3a3", help="widths at which plans are scored")
+    parser.add_argument("--widths", type=int, nargs="+", default=[1, 2, 3, 4])
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=1)

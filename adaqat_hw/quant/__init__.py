@@ -1,6 +1,17 @@
 """AdaQAT itself: quantizers with run-time widths, the controller, probes and plans."""
 
-from adaqat_hw.quant.batchnorm import probing, recalibrate_batch_norm
+from adaqat_hw.quant.allocation_rounds import (
+    RoundOutcome,
+    best_plan,
+    judge,
+    neighbours,
+    round_steps,
+)
+from adaqat_hw.quant.batchnorm import (
+    probing,
+    recalibrate_batch_norm,
+    use_running_statistics,
+)
 from adaqat_hw.quant.binding import Binding, bind
 from adaqat_hw.quant.controller import (
     AdaQatController,
@@ -13,7 +24,7 @@ from adaqat_hw.quant.controller import (
 from adaqat_hw.quant.matmul import MatMul
 from adaqat_hw.quant.network import QuantizedNetwork, quantize
 from adaqat_hw.quant.plan_text import format_plan
-from adaqat_hw.quant.probes import compare_losses, draws_numbers, probe_losses
+from adaqat_hw.quant.probes import compare_losses, draws_numbers, plan_losses, probe_losses
 from adaqat_hw.quant.quantizers import BitWidth
 from adaqat_hw.quant.range_calibration import calibrate_clips, fit_weight_ranges
 from adaqat_hw.quant.trace import network_spec
@@ -27,17 +38,24 @@ __all__ = [
     "Gradient",
     "MatMul",
     "QuantizedNetwork",
+    "RoundOutcome",
     "StepEvents",
     "Width",
+    "best_plan",
     "bind",
     "calibrate_clips",
     "compare_losses",
     "draws_numbers",
     "fit_weight_ranges",
     "format_plan",
+    "judge",
+    "neighbours",
     "network_spec",
+    "plan_losses",
     "probe_losses",
     "probing",
     "quantize",
     "recalibrate_batch_norm",
+    "round_steps",
+    "use_running_statistics",
 ]

@@ -88,3 +88,10 @@ def recalibrate_batch_norm(model: nn.Module, batches: Iterable[Any]) -> int:
         for module, mode in modes:
             module.training = mode
     return count
+
+
+def use_running_statistics(model: nn.Module) -> None:
+    """Let batch norm use its running statistics while the rest of the network trains."""
+    for module in model.modules():
+        if isinstance(module, _BatchNorm) and module.track_running_stats:
+            module.training = False

@@ -45,6 +45,7 @@ class Binding:
         bitops: HardwareCost,
         scheduler: ProbeScheduler,
         lambda_controller: LambdaController | None = None,
+        allocates: bool = False,
     ) -> None:
         self.network = network
         self.controller = controller
@@ -52,6 +53,7 @@ class Binding:
         self._bitops = bitops
         self._scheduler = scheduler
         self._lambda = lambda_controller
+        self.allocates = allocates
         self.freeze_choice: FreezeChoice | None = None
 
     def apply(self) -> list[BitWidth]:
@@ -90,8 +92,11 @@ class Binding:
     def probe_names(self, at_step: int) -> list[str]:
         """Return the widths to probe in training step ``at_step``, if it is one that probes.
 
-        All that are not frozen, or ``probing.per_step`` of them: those that waited longest.
+        All that are not frozen, or ``probing.per_step`` of them: those that waited longest. None
+        where widths move by the rule ``allocation``.
         """
+        if self.allocates:
+            return []
         return self._scheduler.next(self.controller.free)
 
     def step(self, losses: Mapping[str, float], live_loss: float, at_step: int) -> StepEvents:
@@ -117,6 +122,10 @@ class Binding:
             controller.hardware_lambda = self._lambda.update(controller, at_step, len(losses))
         return events
 
+    def move_to(self, bits: Mapping[str, int], at_step: int) -> StepEvents:
+        """Move the free widths to ``bits``; the network is not switched: call :meth:`apply`."""
+        return self.controller.move_to(bits, at_step)
+
     def freeze_proposal(self) -> FreezeProposal | None:
         """Return the plans to choose from at the freeze.
 
@@ -124,7 +133,7 @@ class Binding:
         """
         if self.controller.cost.limit is None or self.controller.done:
             return None
-        return propose(self.controller)
+        return propose(self.controller, reallocate=not self.allocates)
 
     def freeze_all(self, at_step: int, differences: Sequence[float] | None = None) -> StepEvents:
         """Freeze what still moves; under a budget as :attr:`freeze_choice` then says.
@@ -150,15 +159,16 @@ class Binding:
             "hardware_lambda": self.controller.hardware_lambda,
             "bitops": round(self._bitops.value(bits)),
         }
-        if self._lambda is not None:
+        if cost.limit is not None:
             facts["budget"] = {
                 "title": cost.title,
                 "unit": cost.unit,
                 "asked": cost.asked,
                 "reached": cost.reached(bits),
-                "target_hard_loss": self._lambda.target,
-                "fraction": self._lambda.fraction,
             }
+            if self._lambda is not None:
+                facts["budget"]["target_hard_loss"] = self._lambda.target
+                facts["budget"]["fraction"] = self._lambda.fraction
         return facts
 
     def budget_result(self) -> BudgetResult | None:
@@ -249,13 +259,20 @@ def bind(
     )
     if budgeted:
         check_budget(limited, widths, controller.bits, network.spec.name)
+    if config.allocates:
+        controller.move_to(propose(controller).uniform, 0)
     binding = Binding(
         network,
         controller,
         groups,
         bitops=BitOpsCost(layers),
         scheduler=ProbeScheduler(controller.widths, config.probing.every, config.probing.per_step),
-        lambda_controller=LambdaController(widths, limited, controller.bits) if budgeted else None,
+        lambda_controller=(
+            LambdaController(widths, limited, controller.bits)
+            if budgeted and not config.allocates
+            else None
+        ),
+        allocates=config.allocates,
     )
     binding.apply()
     return binding

@@ -208,6 +208,18 @@ class AdaQatController:
                 freezes.extend(self._freeze_if_oscillating(name))
         return StepEvents(self._steps, tuple(gradients), tuple(flips), tuple(freezes))
 
+    def move_to(self, bits: Mapping[str, int], at_step: int) -> StepEvents:
+        """Move free widths to the integers ``bits``, as another rule than the gradient chose."""
+        self._steps = at_step
+        flips = []
+        for name in self.free:
+            state = self._states[name]
+            before = state.bits
+            state.real, state.bits = float(bits[name]), bits[name]
+            if before != state.bits:
+                flips.append(self._flip(name, before, state.bits))
+        return StepEvents(at_step, flips=tuple(flips))
+
     def freeze_all(
         self, at_step: int | None = None, bits: Mapping[str, int] | None = None
     ) -> StepEvents:

@@ -18,7 +18,7 @@ from adaqat_hw.quant.allocate import allocate_near, uniform_bits
 from adaqat_hw.quant.controller import AdaQatController
 from adaqat_hw.schema import FreezeChoice
 
-_ERRORS = 2.0  # standard errors by which the learned plan must be better
+BETTER_BY = 2.0  # standard errors by which a plan must be better to be taken
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,11 @@ class FreezeProposal:
         return self.learned != self.uniform
 
 
-def propose(controller: AdaQatController) -> FreezeProposal:
-    """Return the plans to choose from; both keep within the limit of the controller's cost."""
+def propose(controller: AdaQatController, *, reallocate: bool = True) -> FreezeProposal:
+    """Return the plans to choose from; both keep within the limit of the controller's cost.
+
+    Without ``reallocate`` the present widths are the learned plan.
+    """
     cost, limit = controller.cost, controller.cost.limit
     assert limit is not None
     live, worth = controller.bits, controller.sensitivity.floored()
@@ -45,9 +48,10 @@ def propose(controller: AdaQatController) -> FreezeProposal:
     def value(bits: Mapping[str, int]) -> float:
         return cost.value({**live, **bits})
 
+    assert reallocate or value(live) <= limit
     return FreezeProposal(
         live=live,
-        learned=allocate_near(live, free, value, limit, worth),
+        learned=allocate_near(live, free, value, limit, worth) if reallocate else live,
         uniform={**live, **uniform_bits(free, value, limit, worth)},
     )
 
@@ -69,10 +73,10 @@ def choose(
     """
     mean = error = None
     if differences is not None and len(differences) > 1:
-        mean, error = _mean_and_error(differences)
+        mean, error = mean_and_error(differences)
     chosen: Literal["learned", "uniform", "same"] = "same"
     if proposal.differs:
-        better = mean is not None and error is not None and mean < -_ERRORS * error
+        better = mean is not None and error is not None and mean < -BETTER_BY * error
         chosen = "learned" if differences is None or better else "uniform"
     bits = proposal.uniform if chosen == "uniform" else proposal.learned
     live = proposal.live
@@ -94,7 +98,8 @@ def choose(
     return choice.model_copy(update={"sentence": _sentence(choice, cost)})
 
 
-def _mean_and_error(values: Sequence[float]) -> tuple[float, float]:
+def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
+    """Return the mean of at least two values and its standard error."""
     mean = math.fsum(values) / len(values)
     squares = math.fsum((value - mean) ** 2 for value in values)
     return mean, math.sqrt(squares / (len(values) - 1) / len(values))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -86,6 +86,39 @@ def compare_losses(
         return []
     values = torch.stack(differences)
     listed: list[float] = (values if mean is None else mean(values)).cpu().tolist()
+    return listed
+
+
+def plan_losses(
+    binding: Binding,
+    losses: Iterable[Measure],
+    plans: Sequence[Mapping[str, int]],
+    *,
+    mean: Callable[[Tensor], Tensor] | None = None,
+) -> list[list[float]]:
+    """Return the loss at each plan on each batch: one row per plan.
+
+    Measured as :func:`compare_losses` measures; all plans of a batch see the same random numbers.
+
+    Args:
+        binding: the bound network.
+        losses: for each batch what runs the network on it and returns its loss (scalar).
+        plans: integer widths by name.
+        mean: of a tensor (batches, plans) over all processes that share the batches; None for one.
+    """
+    rows = []
+    with probing(binding.network):
+        for loss in losses:
+            row = []
+            measure = _with_same_numbers(binding.network, loss)
+            for plan in plans:
+                with binding.at(plan):
+                    row.append(measure().float())
+            rows.append(torch.stack(row))
+            if draws_numbers(binding.network):
+                loss()  # leaves the random state at new numbers for the next batch
+    values = torch.stack(rows)
+    listed: list[list[float]] = (values if mean is None else mean(values)).T.cpu().tolist()
     return listed
 
 

@@ -36,7 +36,11 @@ def fit_weight_ranges(widths: Iterable[BitWidth]) -> None:
 
 
 def calibrate_clips(
-    net: QuantizedNetwork, x: Tensor, widths: Iterable[BitWidth] | None = None
+    net: QuantizedNetwork,
+    x: Tensor,
+    widths: Iterable[BitWidth] | None = None,
+    *,
+    ratios_only: bool = False,
 ) -> None:
     """Fit the learned clips of activation quantizers to one batch.
 
@@ -48,12 +52,13 @@ def calibrate_clips(
         net: the network at the widths to fit for.
         x: a batch (n, ...) on its device; processes that share the network take the same one.
         widths: of the quantizers to fit, those without a learned clip apart; all where None.
+        ratios_only: keep the clips at the present widths, and fit what others are relative to them.
     """
     chosen = net.act_widths.values() if widths is None else widths
     fitted = [x for x in chosen if not x.of_weight and x.learned_range is not None]
     values: dict[str, list[Tensor]] = {}
     hooks = [
-        width.module.register_forward_pre_hook(partial(_fit_to_input, width, values))
+        width.module.register_forward_pre_hook(partial(_fit_to_input, width, values, ratios_only))
         for width in fitted
     ]
     try:
@@ -66,22 +71,23 @@ def calibrate_clips(
 
 
 def _fit_to_input(
-    width: BitWidth, values: dict[str, list[Tensor]], module: Any, inputs: tuple[Any, ...]
+    width: BitWidth,
+    values: dict[str, list[Tensor]],
+    ratios_only: bool,
+    module: Any,
+    inputs: tuple[Any, ...],
 ) -> None:
     x = inputs[0] if isinstance(inputs[0], Tensor) else inputs[0].value
     # Both addends of a residual sum pass through one quantizer, one after the other.
     seen = values.setdefault(width.name, [])
     seen.append(_sample(x, width.signed))
     clips = _best_clips(torch.cat(seen), width.signed)
-    if clips is not None:
-        _set(width, clips)
-
-
-def _set(width: BitWidth, clips: list[float]) -> None:
     scale = width.learned_range
-    assert scale is not None
+    if clips is None or scale is None:
+        return
     by_width = [clips[0], *clips, *[clips[-1]] * (WIDEST - len(clips))]
-    scale.fit(by_width, torch.full_like(scale.value, by_width[width.bits]))
+    present = scale.value.detach().clone()
+    scale.fit(by_width, present if ratios_only else torch.full_like(present, by_width[width.bits]))
 
 
 def _sample(x: Tensor, signed: bool) -> Tensor:

@@ -68,6 +68,21 @@ class FreezeConfig(Record):
         return body
 
 
+class AllocationConfig(Record):
+    """How the rule ``allocation`` chooses widths under a budget.
+
+    In each of ``rounds``, spread evenly between the end of ``warmup_epochs`` and ``freeze.at``,
+    widths are scored on ``batches`` training batches, of which ``samples`` samples each are used
+    (None: all). ``score`` is what a network is scored by: ``divergence`` of its outputs from the
+    teacher's, or without a teacher from its own at 8 bits; or the training ``loss``.
+    """
+
+    rounds: int = Field(default=3, gt=0)
+    batches: int = Field(default=8, ge=2)
+    samples: int | None = Field(default=None, gt=1)
+    score: Literal["divergence", "loss"] = "divergence"
+
+
 class BudgetConfig(Record):
     """What the learned plan may cost: one limit, or none.
 
@@ -78,6 +93,11 @@ class BudgetConfig(Record):
 
     bitops: float | None = Field(default=None, gt=0)
     compression: float | None = Field(default=None, gt=1)
+
+    @property
+    def limited(self) -> bool:
+        """Whether there is a limit."""
+        return any(value is not None for _, value in self)
 
     @model_validator(mode="after")
     def _one_limit(self) -> Self:
@@ -98,11 +118,16 @@ class AdaqatConfig(Record):
     ``max_bits``, and not during ``warmup_epochs``; one takes another integer only ``hysteresis``
     beyond the boundary. ``hardware_lambda`` is the weight of the hard loss.
 
+    ``rule`` is how widths move: ``gradient`` (AdaQAT's; probes and a price), or ``allocation``
+    (this project's; needs a budget, starts at its uniform plan instead of ``initial_bits``). None
+    is ``allocation`` for widths of layers or groups under a budget, else ``gradient``.
+
     Raises:
         ConfigError: a key of an earlier release, with its name of today.
     """
 
     granularity: Literal["network", "layer", "group"] = "network"
+    rule: Literal["gradient", "allocation"] | None = None
     groups: dict[str, tuple[str, ...]] = {}
     learn: tuple[str, ...] = ("*",)
     other_bits: str = "8/8"
@@ -116,6 +141,7 @@ class AdaqatConfig(Record):
     hardware_lambda: float = Field(default=0.15, ge=0)
     warmup_epochs: int = Field(default=0, ge=0)
     probing: ProbingConfig = ProbingConfig()
+    allocation: AllocationConfig = AllocationConfig()
     freeze: FreezeConfig = FreezeConfig()
     budget: BudgetConfig = BudgetConfig()
 
@@ -137,6 +163,22 @@ class AdaqatConfig(Record):
             raise ValueError(
                 f"granularity {self.granularity!r} with groups {sorted(self.groups)!r}: groups "
                 "belong to granularity 'group', and it needs at least one"
+            )
+        return self
+
+    @property
+    def allocates(self) -> bool:
+        """Whether widths move by the rule ``allocation``."""
+        if self.rule is None:
+            return self.granularity != "network" and self.budget.limited
+        return self.rule == "allocation"
+
+    @model_validator(mode="after")
+    def _allocation_has_a_budget(self) -> Self:
+        if self.rule == "allocation" and not self.budget.limited:
+            raise ValueError(
+                "rule 'allocation' spends a budget, and there is none; set one key of "
+                "adaqat.budget, or rule = 'gradient'"
             )
         return self
 

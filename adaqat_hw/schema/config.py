@@ -52,6 +52,10 @@ class DataConfig(Record):
 class TrainConfig(Record):
     """Schedule of the weights: a cosine learning rate after ``lr_warmup_epochs`` of linear rise.
 
+    With ``restart_at``, a fraction of the schedule, the cosine ends there and starts again from
+    ``restart_lr``. In the last ``frozen_norm_epochs`` epochs batch norm uses its running
+    statistics, as it does afterwards.
+
     ``weight_decay`` applies to the ``weights`` of layers, or to ``all`` parameters: clips, batch
     norm and biases too.
 
@@ -70,6 +74,9 @@ class TrainConfig(Record):
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
     lr: float = Field(default=0.1, gt=0)
     lr_warmup_epochs: float = Field(default=0.0, ge=0)
+    restart_at: float | None = Field(default=None, gt=0, lt=1)
+    restart_lr: float | None = Field(default=None, gt=0)
+    frozen_norm_epochs: int = Field(default=0, ge=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     nesterov: bool = False
     weight_decay: float = Field(default=1e-4, ge=0)
@@ -86,6 +93,20 @@ class TrainConfig(Record):
     compile: bool = False
     tensorboard: bool = False
     threads: int | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _restart_is_whole(self) -> Self:
+        if (self.restart_at is None) != (self.restart_lr is None):
+            raise ValueError(
+                f"restart_at = {self.restart_at!r} with restart_lr = {self.restart_lr!r}: a "
+                "restart needs both; give the other one or leave this one out"
+            )
+        if self.frozen_norm_epochs >= self.epochs:
+            raise ValueError(
+                f"frozen_norm_epochs = {self.frozen_norm_epochs!r} takes all of {self.epochs} "
+                "epochs, so batch norm would never see its statistics; lower it or raise epochs"
+            )
+        return self
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> Self:

@@ -14,6 +14,7 @@ from torch import nn
 
 from adaqat_hw import data
 from adaqat_hw.errors import ConfigError, StageFailed
+from adaqat_hw.quant import use_running_statistics
 from adaqat_hw.run import TrainFolder
 from adaqat_hw.schema import RunConfig, TrainResult
 from adaqat_hw.train.accuracy import Accuracy, accuracy
@@ -213,6 +214,10 @@ class _Training:
         session, train, world = self._session, self._config.train, self._world
         schedule, meter = session.schedule, self._stepper.meter
         session.net.train()
+        if session.epoch >= schedule.epochs - train.frozen_norm_epochs:
+            if session.epoch == schedule.epochs - train.frozen_norm_epochs:
+                self._stepper.recalibrate()
+            use_running_statistics(session.net)
         meter.reset()
         lr = schedule.lr_at(session.step)
         tick = max(1, schedule.steps_per_epoch // _TICKS_PER_EPOCH)

@@ -22,6 +22,7 @@ from adaqat_hw.quant import (
     recalibrate_batch_norm,
 )
 from adaqat_hw.schema import ProbingConfig, RunConfig
+from adaqat_hw.train.allocation import Allocation
 from adaqat_hw.train.compute import Compute, lay_out
 from adaqat_hw.train.loss import Teacher, training_loss
 from adaqat_hw.train.meter import LossMeter, check_every
@@ -60,6 +61,14 @@ class Stepper:
         lay_out(net, config.train)
         self._compute = Compute(net, world.share(net), config.train, world.device)
         self._random = draws_numbers(session.net)
+        self._allocation = Allocation(
+            session,
+            config,
+            dataset,
+            self._compute.probe,
+            self._loss,
+            None if teacher is None else teacher.logits,
+        )
         self._log_every = _log_every(session, config.adaqat.probing)
         every = check_every(session.world.device)
         self.meter = LossMeter(stage, config.train.lr, every)
@@ -79,7 +88,7 @@ class Stepper:
             StageFailed: the loss is not finite.
         """
         session = self._session
-        records = list(self._freeze_on_schedule())
+        records = [*self._freeze_on_schedule(), *self._allocate()]
         lr = session.schedule.lr_at(session.step)
         for group in session.optimizer.param_groups:
             group["lr"] = lr
@@ -193,6 +202,18 @@ class Stepper:
             yield self._record(events, losses, lr)
         if events.freezes and binding.controller.done:
             self.recalibrate()
+
+    def _allocate(self) -> Iterable[dict[str, Any]]:
+        outcome = self._allocation.run()
+        if outcome is None:
+            return
+        events, record = outcome
+        yield record
+        binding = self._session.binding
+        assert binding is not None
+        if events.flips:
+            self.fit_ranges(binding.apply())
+        yield self._record(events, {}, None)
 
     def _freeze_on_schedule(self) -> Iterable[dict[str, Any]]:
         session = self._session

@@ -150,7 +150,11 @@ def test_a_budget_is_met_exactly_as_counted_on_the_plan(network, batch, granular
 
 def test_weight_compression_learns_weights_and_holds_activations(network, batch):
     config = AdaqatConfig(
-        granularity="layer", budget=BudgetConfig(compression=6.0), lr_weights=0.3, initial_bits=6.0
+        granularity="layer",
+        rule="gradient",
+        budget=BudgetConfig(compression=6.0),
+        lr_weights=0.3,
+        initial_bits=6.0,
     )
     binding = bind(network, config)
     assert binding.probe_names(0) == ["weights:body.0", "weights:body.3"]

@@ -90,7 +90,7 @@ def test_widths_that_move_far_are_named():
 @pytest.fixture
 def binding(residual, shape):
     network = quantize(residual, QuantConfig(), **shape).train()
-    config = AdaqatConfig(granularity="layer", budget=BudgetConfig(bitops=400_000))
+    config = AdaqatConfig(granularity="layer", rule="gradient", budget=BudgetConfig(bitops=400_000))
     return bind(network, config)
 
 
@@ -152,7 +152,7 @@ def test_a_binding_freezes_at_what_was_chosen_and_remembers_it(binding, residual
     assert binding.freeze_proposal() is None
     state = json.loads(json.dumps(binding.state_dict()))
     network = quantize(residual, QuantConfig(), **shape)
-    config = AdaqatConfig(granularity="layer", budget=BudgetConfig(bitops=400_000))
+    config = AdaqatConfig(granularity="layer", rule="gradient", budget=BudgetConfig(bitops=400_000))
     other = bind(network, config)
     assert other.freeze_choice is None
     other.load_state_dict(state)

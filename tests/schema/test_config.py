@@ -55,9 +55,10 @@ def test_overrides_take_toml_values(config_file):
 
 
 TRAIN_KEYS = (
-    "batch_size, checkpoint_every, compile, device, distill_temperature, distill_weight, epochs, "
-    "init, label_smoothing, lr, lr_warmup_epochs, momentum, nesterov, optimizer, precision, "
-    "recalibrate_batches, teacher, tensorboard, threads, weight_decay"
+    "batch_size, checkpoint_every, compile, decay, device, distill_temperature, distill_weight, "
+    "epochs, frozen_norm_epochs, init, label_smoothing, lr, lr_warmup_epochs, momentum, nesterov, "
+    "optimizer, precision, recalibrate_batches, restart_at, restart_lr, teacher, tensorboard, "
+    "threads, weight_decay"
 )
 
 
@@ -321,6 +322,52 @@ def test_the_configuration_page_has_every_key_and_default(heading):
         else:
             text = f'"{field.default}"' if isinstance(field.default, str) else repr(field.default)
             assert shown[key] == f"`{text}`", key
+
+
+@pytest.mark.parametrize(
+    ("section", "keys", "text"),
+    [
+        (
+            "train",
+            {"restart_at": 0.3},
+            "restart_at = 0.3 with restart_lr = None: a restart needs both; give the other one or "
+            "leave this one out.",
+        ),
+        (
+            "train",
+            {"epochs": 2, "frozen_norm_epochs": 2},
+            "frozen_norm_epochs = 2 takes all of 2 epochs, so batch norm would never see its "
+            "statistics; lower it or raise epochs.",
+        ),
+        (
+            "adaqat",
+            {"rule": "allocation"},
+            "rule 'allocation' spends a budget, and there is none; set one key of adaqat.budget, "
+            "or rule = 'gradient'.",
+        ),
+    ],
+)
+def test_keys_that_do_not_go_together_are_refused(section, keys, text):
+    body = {"name": "x", "network": {"name": "mlp"}, "data": {"name": "digits"}, section: keys}
+    with pytest.raises(ConfigError) as caught:
+        parse_config(body, "x.toml")
+    assert str(caught.value).endswith(text)
+
+
+@pytest.mark.parametrize(
+    ("keys", "allocates"),
+    [
+        ({}, False),
+        ({"granularity": "layer"}, False),
+        ({"budget": {"bitops": 1e6}}, False),
+        ({"granularity": "layer", "budget": {"bitops": 1e6}}, True),
+        ({"granularity": "layer", "budget": {"bitops": 1e6}, "rule": "gradient"}, False),
+        ({"budget": {"compression": 4.0}, "rule": "allocation"}, True),
+    ],
+)
+def test_widths_of_layers_under_a_budget_are_allocated(keys, allocates):
+    body = {"name": "x", "network": {"name": "mlp"}, "data": {"name": "digits"}, "adaqat": keys}
+    assert parse_config(body, "x.toml").adaqat.allocates == allocates
 
 
 @pytest.mark.parametrize(("optimizer", "momentum"), [("adamw", 0.9), ("sgd", 0.0)])

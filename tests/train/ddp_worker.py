@@ -85,8 +85,21 @@ def main() -> None:
 
     Binding.freeze_all = watched  # type: ignore[method-assign]
     body["adaqat"]["budget"]["bitops"] = 90_000
+    body["adaqat"]["rule"] = "gradient"
     train(parse_config(body, "test"), Variant.named("learned"), folder / "budget")
     (folder / f"differences-{rank}.json").write_text(json.dumps(differences))
+    # By allocation: every process moves the same widths.
+    moves: list[dict[str, int]] = []
+    move_to = Binding.move_to
+
+    def moved(self: Binding, bits: Any, step: int) -> Any:
+        moves.append(dict(bits))
+        return move_to(self, bits, step)
+
+    Binding.move_to = moved  # type: ignore[method-assign]
+    body["adaqat"]["rule"] = "allocation"
+    train(parse_config(body, "test"), Variant.named("learned"), folder / "allocated")
+    (folder / f"moves-{rank}.json").write_text(json.dumps(moves))
     leave_world()
 
 

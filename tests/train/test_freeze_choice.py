@@ -26,6 +26,7 @@ def _config(make_config: Make, at: float = 0.5, **freeze: Any) -> RunConfig:
     return make_config(
         adaqat={
             "granularity": "layer",
+            "rule": "gradient",
             "budget": {"bitops": 90_000},
             "freeze": {"at": at, **freeze},
         }

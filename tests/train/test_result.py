@@ -18,7 +18,7 @@ from adaqat_hw.schema import BitWidthPlan, BudgetResult, NetworkSpec, RunConfig,
 from adaqat_hw.train import Variant, read_trajectory, train
 
 Make = Callable[..., RunConfig]
-_LAYER = {"granularity": "layer"}
+_LAYER = {"granularity": "layer", "rule": "gradient"}
 _MISSED = "The plan misses the budget."
 
 

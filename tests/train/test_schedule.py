@@ -74,3 +74,23 @@ def test_the_learning_phase_goes_from_0_to_1() -> None:
     schedule = make_schedule(TrainConfig(epochs=10, batch_size=10), 40, adaqat)
     fractions = [schedule.learned_fraction(s) for s in (0, 8, 14, 20, 39)]
     assert fractions == [0, 0, 0.5, 1, 1]
+
+
+def test_the_cosine_starts_again_at_a_restart() -> None:
+    train = TrainConfig(epochs=10, batch_size=10, lr=0.1, restart_at=0.4, restart_lr=0.03)
+    schedule = make_schedule(train, 50)
+    rates = [schedule.lr_at(step) for step in range(schedule.steps)]
+    assert rates[:20] == sorted(rates[:20], reverse=True)
+    assert rates[20:] == sorted(rates[20:], reverse=True)
+    assert (rates[0], rates[20]) == (0.1, 0.03)
+    assert max(rates[19], rates[-1]) < 0.001
+
+
+def test_a_rise_of_the_learning_rate_up_to_the_restart_is_refused() -> None:
+    train = TrainConfig(epochs=10, lr_warmup_epochs=4, restart_at=0.4, restart_lr=0.03)
+    text = (
+        "train.lr_warmup_epochs = 4.0 lasts until train.restart_at = 0.4 of 10 epochs; lower "
+        "lr_warmup_epochs or raise restart_at."
+    )
+    with pytest.raises(ConfigError, match=f"^{re.escape(text)}$"):
+        make_schedule(train, 1000)

@@ -111,6 +111,10 @@ def test_two_processes_learn_what_one_learns(
     assert choice is not None
     assert choice.difference == pytest.approx(sum(first[0]) / 6)
 
+    first, second = (json.loads((tmp_path / f"moves-{r}.json").read_text()) for r in (0, 1))
+    assert first == second
+    assert len(first) == 3  # one for each round
+
 
 def test_torchrun_trains_by_the_command_line(tmp_path: Path) -> None:
     (tmp_path / "tiny.toml").write_text(

@@ -1,0 +1,122 @@
+"""Widths under a budget by measured scores, in a few rounds. Pure Python.
+
+The rule ``allocation`` of this project, beside AdaQAT's gradient. The network trains at the uniform
+plan of the budget. In each round every width is scored one bit lower and one bit higher, as the
+network stands, on the same batches; the plan of the least sum of scores within the budget is found
+exactly, no width more than one bit from where it is; and it is taken only where the network, as a
+whole, scores better at it beyond two standard errors. Then the network trains on at it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from adaqat_hw.cost import HardwareCost
+from adaqat_hw.quant.allocate import allocate_near
+from adaqat_hw.quant.controller import AdaQatController
+from adaqat_hw.quant.exact_allocation import allocate_exactly
+from adaqat_hw.quant.freeze_plan import BETTER_BY, mean_and_error
+from adaqat_hw.quant.sensitivity import SensitivityTracker
+
+Neighbour = tuple[str, int]
+
+
+def round_steps(start: int, end: int, rounds: int) -> list[int]:
+    """Return the training steps at which a round begins.
+
+    The first is ``start``; each is followed by an equal share of the steps up to ``end``.
+    """
+    return [start + (end - start) * index // rounds for index in range(rounds)]
+
+
+def neighbours(controller: AdaQatController) -> list[Neighbour]:
+    """Return the widths to score beside the present ones: (name, bits)."""
+    bits, widths = controller.bits, controller.widths
+    return [
+        (name, near)
+        for name in controller.free
+        for near in (bits[name] - 1, bits[name] + 1)
+        if widths[name].minimum <= near <= widths[name].maximum
+    ]
+
+
+def best_plan(
+    controller: AdaQatController,
+    live: Sequence[float],
+    scored: Mapping[Neighbour, Sequence[float]],
+) -> dict[str, int]:
+    """Return the plan of the least estimated score within the budget, one bit around the present.
+
+    Args:
+        controller: the present widths, their bounds and the limited cost.
+        live: score of the present plan on each batch; lower is better.
+        scored: the same with one width at other bits.
+    """
+    cost, bits = controller.cost, controller.bits
+    assert cost.limit is not None
+    # Anew in every round: the weights have changed, and so has what a bit is worth.
+    tracker = SensitivityTracker(controller.widths)
+    for (name, near), values in scored.items():
+        sign = 1 if near < bits[name] else -1
+        for value, present in zip(values, live, strict=True):
+            tracker.add(name, max(near, bits[name]), sign * (value - present))
+    worth = tracker.floored()
+    scores: dict[str, dict[int, float]] = {}
+    for name, near in scored:
+        row = scores.setdefault(name, {bits[name]: 0.0})
+        row[near] = worth(name, bits[name]) if near < bits[name] else -worth(name, near)
+    limit = cost.limit
+    exact = allocate_exactly(bits, scores, cost.value, limit)
+    if exact is not None:
+        return exact
+    free = [controller.widths[name] for name in controller.free]
+    return allocate_near(bits, free, cost.value, limit, worth)
+
+
+@dataclass(frozen=True)
+class RoundOutcome:
+    """What one round found: ``difference`` is the score of ``plan`` minus that of ``live``."""
+
+    live: dict[str, int]
+    plan: dict[str, int]
+    difference: float | None
+    standard_error: float | None
+    taken: bool
+
+    def as_dict(self, cost: HardwareCost) -> dict[str, Any]:
+        """Return all of it for the log, JSON-able, with a sentence that says so."""
+        return {**asdict(self), "sentence": self._sentence(cost)}
+
+    def _sentence(self, cost: HardwareCost) -> str:
+        moves = {n: (b, self.plan[n]) for n, b in self.live.items() if self.plan[n] != b}
+        if not moves:
+            return "No other plan within the budget and one bit scores better."
+        changes = ", ".join(f"{n} {before} to {after}" for n, (before, after) in moves.items())
+        own, other = (cost.describe(cost.reached(bits)) for bits in (self.plan, self.live))
+        if self.difference is None or self.standard_error is None:
+            measured = "there are too few batches to compare it with the present one"
+        else:
+            measured = (
+                f"its score minus that of the present one ({other}) is {self.difference:+.4f} "
+                f"with a standard error of {self.standard_error:.4f}"
+            )
+        verdict = "taken" if self.taken else "not taken"
+        return f"The best plan by single scores ({own}; {changes}) is {verdict}: {measured}."
+
+
+def judge(
+    live: Mapping[str, int], plan: Mapping[str, int], differences: Sequence[float]
+) -> RoundOutcome:
+    """Decide whether to move to ``plan``: only where it is better beyond two standard errors.
+
+    Args:
+        live: the present widths.
+        plan: those of :func:`best_plan`.
+        differences: the scores of ``plan`` minus those of ``live``, by batch.
+    """
+    if plan == live or len(differences) < 2:
+        return RoundOutcome(dict(live), dict(plan), None, None, taken=False)
+    mean, error = mean_and_error(differences)
+    return RoundOutcome(dict(live), dict(plan), mean, error, taken=mean < -BETTER_BY * error)

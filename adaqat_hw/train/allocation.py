@@ -1,0 +1,140 @@
+"""Rounds of the rule ``allocation`` in a training: score, choose, compare, move."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from adaqat_hw.data import DataSource
+from adaqat_hw.quant import (
+    Binding,
+    RoundOutcome,
+    StepEvents,
+    best_plan,
+    calibrate_clips,
+    judge,
+    neighbours,
+    plan_losses,
+    round_steps,
+)
+from adaqat_hw.schema import RunConfig
+from adaqat_hw.train.session import Session
+
+Forward = Callable[[Tensor], Tensor]
+Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+_REFERENCE_BITS = 8
+
+
+class Allocation:
+    """The rounds of one training whose widths are allocated.
+
+    Args:
+        session: what is trained.
+        config: the run's configuration.
+        dataset: whose training split widths are scored on.
+        forward: runs a pass that only measures.
+        loss: the training loss of such a pass, from (inputs, targets, teacher's outputs).
+        teacher: returns the teacher's outputs for inputs; None without one.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        config: RunConfig,
+        dataset: DataSource,
+        forward: Forward,
+        loss: Loss,
+        teacher: Forward | None,
+    ) -> None:
+        self._session, self._config, self._data = session, config, dataset
+        self._forward, self._loss, self._teacher = forward, loss, teacher
+        schedule, rounds = session.schedule, config.adaqat.allocation.rounds
+        self._steps = round_steps(schedule.warmup_steps, schedule.freeze_step, rounds)
+
+    def run(self) -> tuple[StepEvents, dict[str, Any]] | None:
+        """Do the round that begins at the present step; the network is not switched.
+
+        Returns:
+            What moved, and the record of the round for the log; None where no round begins.
+        """
+        binding, step = self._session.binding, self._session.step
+        if binding is None or not binding.allocates or binding.controller.done:
+            return None
+        if step not in self._steps:
+            return None
+        self._refit(binding)
+        outcome, scored = self._measure(binding)
+        target = outcome.plan if outcome.taken else outcome.live
+        record = {
+            "event": "allocation",
+            "step": step,
+            "round": self._steps.index(step) + 1,
+            "rounds": len(self._steps),
+            "score": self._config.adaqat.allocation.score,
+            "scores": scored,
+            **outcome.as_dict(binding.controller.cost),
+        }
+        return binding.move_to(target, step), record
+
+    def _refit(self, binding: Binding) -> None:
+        """Bring what clips are at other widths, relative to the present, up to date."""
+        if not self._config.quant.calibrate:
+            return
+        for batch in self._data.calibration_batches(self._config.train.batch_size, 1):
+            calibrate_clips(binding.network, batch, ratios_only=True)
+
+    def _measure(self, binding: Binding) -> tuple[RoundOutcome, dict[str, dict[int, float]]]:
+        live = binding.controller.bits
+        near = neighbours(binding.controller)
+        plans = [live, *({**live, name: bits} for name, bits in near)]
+        mean = self._session.world.mean
+        first, *others = plan_losses(binding, self._scores(binding), plans, mean=mean)
+        plan = best_plan(binding.controller, first, dict(zip(near, others, strict=True)))
+        differences: list[float] = []
+        if plan != live:
+            # The batches that chose the plan would flatter it.
+            fresh = self._scores(binding, fresh=True)
+            own, other = plan_losses(binding, fresh, [plan, live], mean=mean)
+            differences = [a - b for a, b in zip(own, other, strict=True)]
+        table: dict[str, dict[int, float]] = {}
+        for (name, bits), values in zip(near, others, strict=True):
+            gaps = [a - b for a, b in zip(values, first, strict=True)]
+            table.setdefault(name, {})[bits] = sum(gaps) / len(gaps)
+        return judge(live, plan, differences), table
+
+    def _scores(self, binding: Binding, *, fresh: bool = False) -> Iterator[Callable[[], Tensor]]:
+        """Yield what scores the network on one batch; lower is better."""
+        settings, session = self._config.adaqat.allocation, self._session
+        count = settings.batches
+        batches = self._data.train_batches(
+            self._config.train.batch_size,
+            min(2 * count if fresh else count, session.schedule.steps_per_epoch),
+            # Of its own: the training's batches must not depend on this.
+            torch.Generator().manual_seed(self._config.seed + session.step + int(fresh)),
+            rank=session.world.rank,
+            world=session.world.size,
+        )
+        for x, y in batches:
+            x, y = x[: settings.samples], y[: settings.samples]
+            taught = None if self._teacher is None else self._teacher(x)
+            if settings.score == "loss":
+                yield partial(self._loss, x, y, taught)
+            else:
+                reference = self._own_reference(binding, x) if taught is None else taught
+                yield partial(self._divergence, x, reference)
+
+    def _own_reference(self, binding: Binding, x: Tensor) -> Tensor:
+        controller = binding.controller
+        wide = {n: min(w.maximum, _REFERENCE_BITS) for n, w in controller.widths.items()}
+        with binding.at({**controller.bits, **wide}):
+            return self._forward(x)
+
+    def _divergence(self, x: Tensor, reference: Tensor) -> Tensor:
+        own = F.log_softmax(self._forward(x).float(), dim=1)
+        wanted = F.log_softmax(reference.float(), dim=1)
+        return F.kl_div(own, wanted, reduction="batchmean", log_target=True)

@@ -1,0 +1,89 @@
+"""Rounds of the rule ``allocation``: which widths are scored, chosen and taken."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from adaqat_hw.cost import BitOpsCost
+from adaqat_hw.cost.layer_widths import LayerWidths, Operand
+from adaqat_hw.quant.allocation_rounds import best_plan, judge, neighbours, round_steps
+from adaqat_hw.quant.controller import AdaQatController
+from adaqat_hw.quant.widths import Width
+
+NAMES = ["weights:a", "weights:b", "acts:a", "acts:b"]
+
+
+def controller(limit, bits=4, minimum=2, maximum=8):
+    layers = [LayerWidths(x, 100, 10, Operand(f"weights:{x}"), Operand(f"acts:{x}")) for x in "ab"]
+    widths = [Width(name, float(bits), minimum, maximum, 0.1) for name in NAMES]
+    return AdaQatController(widths, BitOpsCost(layers, limit), 0.1)
+
+
+def scored(at, worth, noise=0.0, batches=8, seed=0):
+    """Scores whose bits have the given worths: (name, bit) to the score that the bit saves."""
+    draw = random.Random(seed)
+    live = [1.0 + draw.gauss(0, noise) for _ in range(batches)]
+    table = {}
+    for name, near in neighbours(at):
+        bits = at.bits[name]
+        change = worth(name, bits) if near < bits else -worth(name, near)
+        table[name, near] = [x + change + draw.gauss(0, noise) for x in live]
+    return live, table
+
+
+def test_rounds_share_the_steps_between_warm_up_and_freeze():
+    assert round_steps(10, 40, 3) == [10, 20, 30]
+    assert round_steps(0, 2, 3) == [0, 0, 1]
+
+
+def test_neighbours_keep_the_bounds():
+    at = controller(10_000, bits=2, maximum=3)
+    assert neighbours(at) == [(name, 3) for name in NAMES]
+    assert neighbours(controller(10_000, bits=3, minimum=3, maximum=3)) == []
+
+
+def test_bits_move_from_where_they_are_worth_little_to_where_they_are_worth_much():
+    at = controller(3200)  # 4/4 everywhere
+    worths = {"weights:a": 1.0, "acts:a": 1.0, "weights:b": 0.01, "acts:b": 0.01}
+    plan = best_plan(at, *scored(at, lambda name, bit: worths[name] * 4.0 ** (4 - bit)))
+    assert plan["weights:a"] + plan["acts:a"] > 8 > plan["weights:b"] + plan["acts:b"]
+    assert at.cost.value(plan) <= 3200
+    assert all(abs(plan[name] - 4) <= 1 for name in NAMES)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_noise_alone_leaves_no_kind_without_its_bits(seed):
+    at = controller(3200)
+    plan = best_plan(at, *scored(at, lambda name, bit: 0.0, noise=0.02, seed=seed))
+    assert at.cost.value(plan) <= 3200
+    assert all(abs(plan[name] - 4) <= 1 for name in NAMES)
+
+
+def test_a_plan_is_taken_only_beyond_two_standard_errors():
+    live, plan = {"a": 4, "b": 4}, {"a": 5, "b": 3}
+    assert judge(live, plan, [-0.2, -0.21, -0.19, -0.2]).taken
+    assert not judge(live, plan, [-0.2, 0.21, -0.19, 0.1]).taken
+    assert not judge(live, plan, [0.2, 0.21, 0.19, 0.2]).taken
+    assert not judge(live, live, [-1.0, -1.0]).taken
+    assert not judge(live, plan, [-1.0]).taken
+
+
+def test_the_sentence_says_what_was_found():
+    at = controller(3200)
+    live = at.bits
+    plan = {**live, "weights:a": 5, "weights:b": 3}
+    outcome = judge(live, plan, [-0.2, -0.22]).as_dict(at.cost)
+    assert outcome["sentence"] == (
+        "The best plan by single scores (3,200 BitOPs; weights:a 4 to 5, weights:b 4 to 3) is "
+        "taken: its score minus that of the present one (3,200 BitOPs) is -0.2100 with a standard "
+        "error of 0.0100."
+    )
+    assert judge(live, live, []).as_dict(at.cost)["sentence"] == (
+        "No other plan within the budget and one bit scores better."
+    )
+    few = judge(live, plan, [-0.2]).as_dict(at.cost)["sentence"]
+    assert few.endswith(
+        "is not taken: there are too few batches to compare it with the present one."
+    )
