@@ -20,8 +20,8 @@ from adaqat_hw.schema import (
     QonnxArtifact,
     RunConfig,
     TrainResult,
+    UniformWidths,
     digest_of,
-    parse_bits,
     sha256_file,
 )
 
@@ -31,13 +31,8 @@ if TYPE_CHECKING:
 
 def variants(config: RunConfig) -> list[str]:
     """Return the run's variants: full precision, learned, and the uniform plans beside it."""
-    return ["float", "learned", *(uniform_name(pair) for pair in config.compare.uniform)]
-
-
-def uniform_name(pair: str) -> str:
-    """Return ``w3a4`` for ``3/4``."""
-    weights, acts = parse_bits(pair)
-    return f"w{weights}a{acts}"
+    uniform = (UniformWidths.parse(text).name for text in config.compare.uniform)
+    return list(dict.fromkeys(("float", "learned", *uniform)))
 
 
 def processes() -> int:

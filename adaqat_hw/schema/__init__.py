@@ -78,6 +78,7 @@ from adaqat_hw.schema.throughput import (
     ThroughputRequest,
 )
 from adaqat_hw.schema.training import BudgetResult, FreezeChoice, TrainResult
+from adaqat_hw.schema.uniform import UniformWidths
 
 __all__ = [
     "DEFAULT_FILL",
@@ -149,6 +150,7 @@ __all__ = [
     "Timing",
     "TrainConfig",
     "TrainResult",
+    "UniformWidths",
     "UtilizationRows",
     "VivadoResult",
     "Workaround",
