@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = ("hw", "flows", "configs")
+FOLDERS = ("hw", "flows", "configs", "zoo")
 
 
 @pytest.fixture(scope="module")

@@ -79,6 +79,7 @@ from adaqat_hw.schema.throughput import (
 )
 from adaqat_hw.schema.training import BudgetResult, FreezeChoice, TrainResult
 from adaqat_hw.schema.uniform import UniformWidths
+from adaqat_hw.schema.zoo import ZooBill, ZooEntry
 
 __all__ = [
     "DEFAULT_FILL",
@@ -154,6 +155,8 @@ __all__ = [
     "UtilizationRows",
     "VivadoResult",
     "Workaround",
+    "ZooBill",
+    "ZooEntry",
     "add_resources",
     "digest_of",
     "first_fault",
