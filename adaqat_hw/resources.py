@@ -1,4 +1,4 @@
-"""Find the folders ``hw/`` and ``flows/``, in a checkout and in an installed wheel.
+"""Find ``hw/``, ``flows/``, ``configs/`` and ``zoo/``, in a checkout and in an installed wheel.
 
 They lie beside the package in the source tree and inside it (``_bundled/``) in a wheel.
 This is the only module that knows.
@@ -36,6 +36,11 @@ def flows_dir() -> Path:
 def configs_dir() -> Path:
     """Return the folder of shipped run configurations."""
     return _folder("configs")
+
+
+def zoo_dir() -> Path:
+    """Return the folder of trained networks."""
+    return _folder("zoo")
 
 
 def package_root() -> Path:

@@ -137,6 +137,35 @@ class DeployFolder(Folder):
     design = _Entry("design.json")
 
 
+class ZooRoot(Folder):
+    """The zoo: a folder for each network, and the page that lists them."""
+
+    readme = _Entry("README.md")
+
+
+class ZooFolder(Folder):
+    """One network of the zoo: the records and files of a training, its export and its bill."""
+
+    entry = _Entry("entry.json")
+    config = _Entry("config.json")
+    result = _Entry(TrainFolder.result.name)
+    plan = _Entry(TrainFolder.plan.name)
+    spec = _Entry(TrainFolder.spec.name)
+    checkpoint = _Entry(TrainFolder.checkpoint.name)
+    log = _Entry(TrainFolder.log.name)
+    artifact = _Entry(ExportFolder.artifact.name)
+    model = _Entry(ExportFolder.model.name)
+    golden = _Entry(ExportFolder.golden.name)
+
+    def resources(self, source: str) -> Path:
+        """Return the resource report of one source."""
+        return BuildFolder(self.path).resources(source)
+
+    def resource_reports(self) -> list[Path]:
+        """Return the resource reports that are there."""
+        return BuildFolder(self.path).resource_reports()
+
+
 class ReportFolder(Folder):
     """The report's files."""
 
@@ -209,9 +238,19 @@ def _with_records(parent: Path) -> list[Path]:
 
 def stamp(folder: Path, inputs: Any, files: Iterable[str], name: str = STAGE_STAMP) -> None:
     """Mark the stage in ``folder`` done for ``inputs`` with the output ``files`` it made."""
+    stamp_as(folder, digest_of(inputs), files, name)
+
+
+def stamp_as(folder: Path, digest: str, files: Iterable[str], name: str = STAGE_STAMP) -> None:
+    """Mark a stage done as :func:`stamp` does, for inputs of which only the digest is known."""
     outputs = {file: sha256_file(folder / file) for file in files}
-    body = {"inputs": digest_of(inputs), "outputs": outputs}
+    body = {"inputs": digest, "outputs": outputs}
     write_atomic(folder / name, json.dumps(body, indent=1) + "\n")
+
+
+def export_inputs(plan_digest: str | None, checkpoint: Path) -> dict[str, str | None]:
+    """Return what an export is made from: a plan and weights, by their content."""
+    return {"plan": plan_digest, "weights": sha256_file(checkpoint)}
 
 
 def is_done(folder: Path, inputs: Any, name: str = STAGE_STAMP) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = ("hw", "flows", "configs")
+FOLDERS = ("hw", "flows", "configs", "zoo")
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,8 @@ def test_the_installed_package_finds_them(unpacked):
         "from adaqat_hw import resources as r, boards; import adaqat_hw;"
         "print(adaqat_hw.__file__); print(r.hw_dir()); print(r.flows_dir() / 'finn_flow.py');"
         "print(boards.load('pynq-z1').part);"
-        "print(sorted(p.name for p in r.configs_dir().iterdir()))"
+        "print(sorted(p.name for p in r.configs_dir().iterdir()));"
+        "from adaqat_hw import zoo; print([entry.name for entry in zoo.list_entries()])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -71,6 +72,7 @@ def test_the_installed_package_finds_them(unpacked):
     assert all("_bundled" in line for line in lines[1:3])
     assert Path(lines[2]).is_file()
     assert "demo.toml" in lines[4]
+    assert "digits-demo-cnn" in lines[5]
 
 
 def test_the_report_page_has_its_assets(unpacked):

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from adaqat_hw import __version__
-from adaqat_hw.cli import commands_info, commands_run
+from adaqat_hw.cli import command_zoo, commands_info, commands_run
 
 app = typer.Typer(
     name="adaqat-hw",
@@ -37,3 +37,4 @@ def _root(
 for _command in (*commands_run.COMMANDS, *commands_info.COMMANDS):
     app.command(name=_command.__name__.removesuffix("_").replace("_", "-"))(_command)
 app.add_typer(commands_info.env_app, name="env")
+app.add_typer(command_zoo.zoo_app, name="zoo")

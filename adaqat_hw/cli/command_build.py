@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from adaqat_hw import boards
-from adaqat_hw.cli.arguments import Quiet, existing_run, trained_variant
+from adaqat_hw.cli.arguments import Ends, InputBits, Quiet, existing_run, trained_variant
 from adaqat_hw.cli.build_options import build_options
 from adaqat_hw.cli.console import Progress, out, print_json
 from adaqat_hw.cli.stages import (
@@ -48,6 +48,8 @@ def build(
         list[str] | None, typer.Option(help="LAYER=lut or LAYER=dsp; repeatable.")
     ] = None,
     variant: Annotated[str, typer.Option(help="Which variant of the run.")] = "learned",
+    ends: Ends = None,
+    input_bits: InputBits = None,
     frames: Annotated[
         int | None, typer.Option(help="Frames simulated without stalls (default 100).")
     ] = None,
@@ -75,7 +77,7 @@ def build(
             frames=frames, synthesize=synthesize,
         )  # fmt: skip
         if source.is_dir():
-            job = _of_run(source, variant, options, progress)
+            job = _of_run(source, (variant, ends, input_bits), options, progress)
         else:
             job = _of_file(source, options, output, progress)
         folder = job.folder.path
@@ -93,14 +95,19 @@ def build(
         out.print(f"Build folder: {folder}")
 
 
-def _of_run(source: Path, variant: str, options: dict[str, Any], progress: Progress) -> BuildJob:
+def _of_run(
+    source: Path,
+    variant: tuple[str, str | None, int | None],
+    options: dict[str, Any],
+    progress: Progress,
+) -> BuildJob:
     """Train and export the variant unless that is done, and fold it."""
     from adaqat_hw.compile import overlay
 
     config, run = existing_run(source)
     chosen = overlay(config.build, options)
     board = boards.load(chosen.board)
-    name = trained_variant(run, variant)
+    name = trained_variant(run, *variant)
     if done_for(run.train(name).path) is None:
         ensure_train(config, run, name, progress)
     ensure_export(config, run, name, progress)

@@ -10,6 +10,7 @@ import typer
 
 from adaqat_hw import boards as board_files
 from adaqat_hw import tools
+from adaqat_hw.cli.arguments import Ends, InputBits, trained_variant
 from adaqat_hw.cli.console import Progress, out, print_json, table
 from adaqat_hw.cli.doctor import checks
 from adaqat_hw.errors import ConfigError
@@ -29,6 +30,9 @@ def cost(
     network: Annotated[str, typer.Argument(help="Network name, such as resnet20.")],
     bits: Annotated[str, typer.Option(help="Inner layers, WEIGHTS/ACTIVATIONS.")] = "8/8",
     ends: Annotated[str, typer.Option(help="First and last layer, the same way.")] = "8/8",
+    input_bits: Annotated[
+        int | None, typer.Option(help="Width of the input; by default that of the ends.")
+    ] = None,
     plan: Annotated[
         Path | None, typer.Option(help="Count this plan instead of uniform widths.")
     ] = None,
@@ -46,7 +50,12 @@ def cost(
         BitWidthPlan.read(plan)
         if plan
         else uniform_plan_for(
-            spec, inner[0], inner[1], end_weight_bits=outer[0], end_act_bits=outer[1]
+            spec,
+            inner[0],
+            inner[1],
+            end_weight_bits=outer[0],
+            end_act_bits=outer[1],
+            input_bits=input_bits,
         )
     )
     counted, compression = bitops(spec, widths), weight_compression(spec, widths)
@@ -68,6 +77,7 @@ def cost(
                 "network": spec.name,
                 "bits": bits,
                 "ends": ends,
+                "input_bits": input_bits,
                 "macs": sum(layer.macs for layer in spec.layers),
                 "weights": sum(layer.weights for layer in spec.layers),
                 "bitops": counted.total,
@@ -116,6 +126,8 @@ def _spec(network: str) -> NetworkSpec:
 def plan(
     source: Annotated[Path, typer.Argument(help="Run directory or plan.json.")],
     variant: Annotated[str, typer.Option(help="Which variant of the run.")] = "learned",
+    ends: Ends = None,
+    input_bits: InputBits = None,
     as_json: AsJson = False,
 ) -> None:
     """Print a bit-width plan. Edit the JSON and train at it with 'train --plan FILE'.
@@ -125,7 +137,10 @@ def plan(
     from adaqat_hw.quant import format_plan
     from adaqat_hw.run import RunDirectory
 
-    folder = RunDirectory(source).train(variant) if source.is_dir() else None
+    folder = None
+    if source.is_dir():
+        run = RunDirectory(source)
+        folder = run.train(trained_variant(run, variant, ends, input_bits))
     widths = BitWidthPlan.read(source if folder is None else folder.plan)
     if as_json:
         print_json(widths.model_dump(mode="json"))

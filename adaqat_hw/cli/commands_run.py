@@ -11,6 +11,8 @@ import typer
 
 from adaqat_hw import boards
 from adaqat_hw.cli.arguments import (
+    Ends,
+    InputBits,
     Quiet,
     RunPath,
     existing_run,
@@ -117,6 +119,8 @@ def train(
     variant: Annotated[
         str, typer.Option(help="float, learned, or uniform widths such as 4/4.")
     ] = "learned",
+    ends: Ends = None,
+    input_bits: InputBits = None,
     plan: Annotated[
         Path | None, typer.Option(help="Train at the widths of this (edited) plan.")
     ] = None,
@@ -131,7 +135,7 @@ def train(
     settings, run = _open(config, overrides, runs)
     progress = Progress(quiet=quiet or not leads())
     manual = BitWidthPlan.read(plan) if plan else None
-    name = variant_name(variant)
+    name = variant_name(variant, ends, input_bits)
     if manual is not None:
         name = f"plan-{manual.digest()}"
     _keep_config(settings, run)
@@ -165,12 +169,14 @@ def _leave_others() -> None:
 def export(
     run: RunPath,
     variant: Annotated[str, typer.Option(help="float is not exportable.")] = "learned",
+    ends: Ends = None,
+    input_bits: InputBits = None,
     quiet: Quiet = False,
 ) -> None:
     """Export a trained variant to verified QONNX."""
     config, directory = existing_run(run)
     progress = Progress(quiet=quiet)
-    name = trained_variant(directory, variant)
+    name = trained_variant(directory, variant, ends, input_bits)
     try:
         artifact = ensure_export(config, directory, name, progress)
     finally:

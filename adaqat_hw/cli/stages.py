@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from adaqat_hw.cli.console import Progress
 from adaqat_hw.errors import ConfigError, StageFailed
-from adaqat_hw.run import BuildFolder, RunDirectory, done_for, is_done, stage_lock, stamp
+from adaqat_hw.run import (
+    BuildFolder,
+    RunDirectory,
+    done_for,
+    export_inputs,
+    is_done,
+    stage_lock,
+    stamp,
+)
 from adaqat_hw.schema import (
     BitWidthPlan,
     Board,
@@ -20,9 +28,8 @@ from adaqat_hw.schema import (
     QonnxArtifact,
     RunConfig,
     TrainResult,
+    UniformWidths,
     digest_of,
-    parse_bits,
-    sha256_file,
 )
 
 if TYPE_CHECKING:
@@ -31,13 +38,8 @@ if TYPE_CHECKING:
 
 def variants(config: RunConfig) -> list[str]:
     """Return the run's variants: full precision, learned, and the uniform plans beside it."""
-    return ["float", "learned", *(uniform_name(pair) for pair in config.compare.uniform)]
-
-
-def uniform_name(pair: str) -> str:
-    """Return ``w3a4`` for ``3/4``."""
-    weights, acts = parse_bits(pair)
-    return f"w{weights}a{acts}"
+    uniform = (UniformWidths.parse(text).name for text in config.compare.uniform)
+    return list(dict.fromkeys(("float", "learned", *uniform)))
 
 
 def processes() -> int:
@@ -75,8 +77,8 @@ def ensure_train(
     from adaqat_hw.train import Variant, training_inputs
 
     folder, spec = run.train(variant), Variant.named(variant, plan)
-    init = _float_checkpoint(config.train.init, run, variant)
-    teacher = _float_checkpoint(config.train.teacher, run, variant)
+    init = _checkpoint(config.train.init, run, variant)
+    teacher = _checkpoint(config.train.teacher, run, variant, teacher=True)
     inputs = training_inputs(config, spec, init=init, teacher=teacher)
     title = f"train {variant}"
     with _leaders_lock(folder.path):
@@ -111,13 +113,20 @@ def _within_budget(result: TrainResult, variant: str) -> TrainResult:
     return result
 
 
-def _float_checkpoint(source: str | None, run: RunDirectory, variant: str) -> Path | None:
-    """Return the checkpoint that ``train.init`` or ``train.teacher`` names; "float" is the run's.
+def _checkpoint(
+    source: str | None, run: RunDirectory, variant: str, *, teacher: bool = False
+) -> Path | None:
+    """Return the checkpoint that ``train.init`` or ``train.teacher`` names.
 
-    The full-precision variant itself starts from scratch and has no teacher.
+    "float" is the run's own, ``zoo:NAME`` one of the zoo. The full-precision variant itself starts
+    from scratch and has no teacher.
     """
     if source is None or variant == "float":
         return None
+    if source.startswith("zoo:"):
+        from adaqat_hw import zoo
+
+        return zoo.checkpoint(source, teacher=teacher)
     return run.train("float").checkpoint if source == "float" else Path(source)
 
 
@@ -158,7 +167,7 @@ def ensure_export(
     """Export one trained variant unless that is done for its checkpoint and plan."""
     source, folder = run.train(variant), run.export(variant)
     result = TrainResult.read(source.result)
-    inputs = {"plan": result.plan_digest, "weights": sha256_file(source.path / result.checkpoint)}
+    inputs = export_inputs(result.plan_digest, source.path / result.checkpoint)
     title = f"export {variant}"
     with stage_lock(folder.path):
         if is_done(folder.path, inputs):

@@ -15,13 +15,15 @@ def uniform_plan_for(
     end_weight_bits: int = 8,
     end_act_bits: int = 8,
     *,
+    input_bits: int | None = None,
     input_signed: bool = True,
 ) -> BitWidthPlan:
     """Return the plan with the same widths in every inner layer.
 
     The first and the last layer of ``spec`` get ``end_weight_bits`` and read activations of
-    ``end_act_bits``. A quantizer that an end shares with inner layers has the end's width for
-    all of them. A product of two activations reads two quantizers and has no weights.
+    ``end_act_bits``, the first one of ``input_bits`` where that is given. A quantizer that an end
+    shares with inner layers has the end's width for all of them. A product of two activations
+    reads two quantizers and has no weights.
 
     A spec knows no signs, so they are assumed: the first layer's activations are the network's
     input, signed where ``input_signed``; the right operands of products are signed; all others
@@ -38,6 +40,9 @@ def uniform_plan_for(
     end_acts = {first.act, first.second_act, last.act, last.second_act} - {"", None}
 
     def act_width(layer: LayerSpec, act: str | None) -> int:
+        at_input = layer is first or (act != "" and act in (first.act, first.second_act))
+        if input_bits is not None and at_input:
+            return input_bits
         return end_act_bits if layer.name in ends or act in end_acts else act_bits
 
     def row(layer: LayerSpec) -> LayerBits:

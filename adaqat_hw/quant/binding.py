@@ -13,7 +13,7 @@ from adaqat_hw.quant.budget import budget_result, check_budget
 from adaqat_hw.quant.controller import AdaQatController
 from adaqat_hw.quant.cost_terms import CostFactory, configured_cost, layer_widths
 from adaqat_hw.quant.freeze_plan import FreezeProposal, choose, propose
-from adaqat_hw.quant.groups import Grouping, group
+from adaqat_hw.quant.groups import INPUT, Grouping, group
 from adaqat_hw.quant.lambda_controller import LambdaController
 from adaqat_hw.quant.network import QuantizedNetwork
 from adaqat_hw.quant.probe_scheduler import ProbeScheduler
@@ -212,7 +212,8 @@ def bind(
     """Make the controller for a network and switch the network to its initial widths.
 
     ``config.initial_bits`` is raised to a width's minimum where it lies below. Layers that learn
-    nothing are switched to ``config.other_bits``.
+    nothing are switched to ``config.other_bits``. The width of the network's input starts at most
+    at, and never exceeds, the network's ``config.input_bits``.
 
     Args:
         network: the network whose widths are learned.
@@ -230,7 +231,9 @@ def bind(
         list(network.act_widths),
         network.fixed_acts,
         config,
+        network.input_acts if network.config.learns_input else (),
     )
+    _require_input(network, grouping, config)
     _set_others(network, grouping, config)
     layers = layer_widths(network, grouping)
     limited = configured_cost(network, grouping, config, layers) if cost is None else cost(layers)
@@ -243,7 +246,11 @@ def bind(
         groups[name] = tuple(network.act_widths[m] for m in members)
         # The narrowest member counts: a signed one alone cannot go down to 1 bit.
         least = max(config.min_act_bits, min(slot.minimum for slot in groups[name]))
-        widths.append(_width(name, config, least, config.lr_acts, limited))
+        most = config.max_bits
+        if name == INPUT:
+            most = min(most, network.config.input_bits)
+            least = min(least, most)
+        widths.append(_width(name, config, least, config.lr_acts, limited, most))
     budgeted = limited.limit is not None
     controller = AdaQatController(
         widths,
@@ -286,10 +293,33 @@ def _set_others(network: QuantizedNetwork, grouping: Grouping, config: AdaqatCon
         slot.set(max(bits, slot.minimum))
 
 
-def _width(name: str, config: AdaqatConfig, minimum: int, lr: float, cost: HardwareCost) -> Width:
-    initial = max(config.initial_bits, float(minimum))
+def _require_input(network: QuantizedNetwork, grouping: Grouping, config: AdaqatConfig) -> None:
+    """Refuse an input that is asked to learn where nothing of its layer does."""
+    if network.config.input == "learned" and INPUT not in grouping.acts:
+        if network.integer_input:
+            raise ConfigError(
+                f"quant.input = 'learned', and network {network.spec.name!r} takes integer tokens, "
+                "which have no width; leave the key out."
+            )
+        key = "adaqat.groups" if config.granularity == "group" else "adaqat.learn"
+        raise ConfigError(
+            f"quant.input = 'learned', and no pattern of {key} matches {network.first_layer!r}, "
+            "the layer that reads the input; add one, or set quant.input to 'fixed'."
+        )
+
+
+def _width(
+    name: str,
+    config: AdaqatConfig,
+    minimum: int,
+    lr: float,
+    cost: HardwareCost,
+    maximum: int | None = None,
+) -> Width:
+    most = config.max_bits if maximum is None else maximum
+    initial = min(max(config.initial_bits, float(minimum)), float(most))
     if cost.limit is not None and not cost.depends_on(name):
         # The budget puts no price on it, so noise alone would move it.
         bits = math.ceil(initial)
         return Width(name, float(bits), bits, bits, lr)
-    return Width(name, initial, minimum, config.max_bits, lr)
+    return Width(name, initial, minimum, most, lr)

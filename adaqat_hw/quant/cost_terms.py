@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from adaqat_hw.cost import BitOpsCost, HardwareCost, NetworkProductCost, WeightSizeCost
 from adaqat_hw.cost.layer_widths import LayerWidths, Operand
-from adaqat_hw.quant.groups import Grouping
+from adaqat_hw.quant.groups import INPUT, Grouping
 from adaqat_hw.quant.network import QuantizedNetwork
 from adaqat_hw.schema import AdaqatConfig, LayerSpec
 
@@ -26,8 +26,8 @@ def configured_cost(
 ) -> HardwareCost:
     """Return the cost that ``config`` asks for: the budget's, else the price of a fixed lambda.
 
-    Without a budget it is the paper's product where the whole network has one pair of widths, else
-    BitOPs.
+    Without a budget it is the paper's product where the whole network has one pair of widths and
+    no other is learned, else BitOPs.
 
     Raises:
         ConfigError: a weight compression is asked for where no weights are learned.
@@ -36,7 +36,7 @@ def configured_cost(
         return WeightSizeCost(layers, config.budget.compression)
     if config.budget.bitops is not None:
         return BitOpsCost(layers, config.budget.bitops)
-    whole = not grouping.other_weights and not grouping.other_acts
+    whole = not grouping.other_weights and not grouping.other_acts and INPUT not in grouping.acts
     products = any(layer.weights == 0 for layer in layers)
     if config.granularity == "network" and whole and not products:
         acts = "acts" if grouping.acts else network.config.input_bits

@@ -4,6 +4,10 @@ A layer's weights belong with the layer. An activation quantizer belongs with th
 reads it, in execution order; all its readers see the same width, in whatever group they are. One
 that no layer reads (a residual add's) has no MACs and so no price: it follows the next activation
 quantizer that a layer reads and that is not fixed, or the last such one.
+
+The network's input is apart: where it is learned it has one width of its own, ``input``, at every
+granularity, for its values are the data's and its clip is constant. It is learned with the first
+layer: where that layer learns nothing, it keeps its configured width.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from adaqat_hw.errors import ConfigError
 from adaqat_hw.schema import AdaqatConfig, NetworkSpec
 
 Members = dict[str, tuple[str, ...]]
+INPUT = "input"  # the name of the width of the network's input
 
 
 @dataclass(frozen=True)
@@ -49,11 +54,13 @@ def group(
     acts: Sequence[str],
     fixed: Collection[str],
     config: AdaqatConfig,
+    inputs: Sequence[str] = (),
 ) -> Grouping:
     """Sort a network's quantizers into the widths that ``config`` asks for.
 
     Widths are called ``weights`` and ``acts`` with granularity ``network``, ``weights:<layer>`` and
-    ``acts:<quantizer>`` with ``layer``, ``weights:<group>`` and ``acts:<group>`` with ``group``.
+    ``acts:<quantizer>`` with ``layer``, ``weights:<group>`` and ``acts:<group>`` with ``group``;
+    that of the network's input is :data:`INPUT`.
 
     Args:
         spec: the network's layers in execution order.
@@ -61,14 +68,15 @@ def group(
         acts: all activation quantizers in execution order.
         fixed: those of ``acts`` that keep a configured width.
         config: granularity, groups and the patterns of ``learn``.
+        inputs: those of ``acts`` that quantize the network's input; none where it is fixed.
 
     Raises:
         ConfigError: nothing to learn, a pattern that matches nothing, a layer in two groups.
     """
     owners = _owners(spec)
-    free = [q for q in acts if q not in fixed]
+    free = [q for q in acts if q not in fixed and q not in inputs]
     read = [q for q in free if q in owners]
-    movable = {*weights, *(owners[q] for q in read)}
+    movable = {*weights, *(owners[q] for q in (*read, *inputs) if q in owners)}
     if not movable:
         raise ConfigError(
             f"Network {spec.name!r} has no layer between its fixed ends, so no width can "
@@ -86,6 +94,8 @@ def group(
             # Without any leader the residual adds learn a width of their own, free of charge.
             alone = None if config.granularity == "group" else _name("acts", quantizer, config)
             width_of[quantizer] = alone if leader is None else width_of[leader]
+    if any(owners.get(q) in labels for q in inputs):
+        width_of |= dict.fromkeys(inputs, INPUT)
     return Grouping(
         weights=_members({n: _name("weights", labels[n], config) for n in weights if n in labels}),
         acts=_members({q: name for q, name in width_of.items() if name is not None}),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
 from typing import Any, Literal, Self
 
 import torch
@@ -33,8 +32,10 @@ class QuantizedNetwork(nn.Module):
 
     ``weight_widths`` maps layer names, ``act_widths`` activation quantizers to their widths.
     ``fixed_weights`` and ``fixed_acts`` say which of them keep a configured width whatever is
-    learned: the ends of the network (``config.ends == "fixed"``) and its input. Build one with
-    :func:`quantize`. The widths are part of the ``state_dict``.
+    learned: the ends of the network (``config.ends == "fixed"``) and its input, unless
+    ``config.learns_input``. ``input_acts`` are the quantizers of the network's input, which the
+    first layer reads; there are none with ``integer_input``. Build one with :func:`quantize`. The
+    widths are part of the ``state_dict``.
 
     A layer of kind ``matmul`` (a product of two activations) has no entry in ``weight_widths``;
     both of its operands are in ``act_widths``. With ``integer_input`` the network takes int64
@@ -58,7 +59,9 @@ class QuantizedNetwork(nn.Module):
         self.first_layer = spec.layers[0].name
         self.last_layer = spec.layers[-1].name
         self.integer_input = INPUT_QUANT not in act_widths
-        self.fixed_weights, self.fixed_acts = _fixed(spec, config, act_widths)
+        self._end_acts = _end_acts(spec, self.integer_input)
+        self.input_acts = () if self.integer_input else _input_acts(spec)
+        self.fixed_weights, self.fixed_acts = self._fixed()
 
     def forward(self, x: Tensor) -> Tensor:
         """Map a batch (n, *input_shape), float or int64 indices, to logits (n, num_classes)."""
@@ -80,16 +83,42 @@ class QuantizedNetwork(nn.Module):
             {name: width.bits for name, width in self.act_widths.items()},
         )
 
-    def uniform_plan(self, weight_bits: int, act_bits: int) -> BitWidthPlan:
-        """Return the plan with one pair of widths everywhere but at the fixed ends.
+    def uniform_plan(
+        self,
+        weight_bits: int,
+        act_bits: int,
+        *,
+        ends: tuple[int, int] | None = None,
+        input_bits: int | None = None,
+    ) -> BitWidthPlan:
+        """Return the plan with one pair of widths everywhere but at the ends and the input.
 
         A signed quantizer gets at least 2 bits.
+
+        Args:
+            weight_bits: of all layers but fixed ends.
+            act_bits: of all activations but the input's and those of fixed ends.
+            ends: weights of the first and the last layer, and activations that the last one reads
+                (tokens: the first one too); None as configured, the inner ones where learned.
+            input_bits: of the network's input; None for ``config.input_bits``, learned or not.
+
+        Raises:
+            ConfigError: ``input_bits`` for a network that takes tokens.
         """
-        weights = {name: self.fixed_weights.get(name, weight_bits) for name in self.weight_widths}
-        acts = {
-            name: self.fixed_acts.get(name, max(act_bits, width.minimum))
-            for name, width in self.act_widths.items()
-        }
+        if input_bits is not None and self.integer_input:
+            raise ConfigError(
+                f"Network {self.spec.name!r} takes integer tokens, which no quantizer narrows, so "
+                f"its input has no width and cannot have {input_bits!r} bits; leave that out."
+            )
+        least = {name: width.minimum for name, width in self.act_widths.items()}
+        weights = dict.fromkeys(self.weight_widths, weight_bits) | self.fixed_weights
+        acts = {name: max(act_bits, bits) for name, bits in least.items()} | self.fixed_acts
+        if ends is not None:
+            weights |= {n: ends[0] for n in (self.first_layer, self.last_layer) if n in weights}
+            acts |= {name: max(ends[1], least[name]) for name in self._end_acts}
+        wanted = self.config.input_bits if input_bits is None else input_bits
+        # The network's input wins where one quantizer feeds the first and the last layer.
+        acts |= dict.fromkeys(self.input_acts, wanted)
         return self._plan("uniform", weights, acts)
 
     def apply_plan(self, plan: BitWidthPlan) -> None:
@@ -120,6 +149,23 @@ class QuantizedNetwork(nn.Module):
             for width, bits in before:
                 width.set(bits)
             raise
+
+    def _fixed(self) -> tuple[dict[str, int], dict[str, int]]:
+        config = self.config
+        weights: dict[str, int] = {}
+        acts: dict[str, int] = {}
+        if config.ends == "fixed":
+            ends = (self.first_layer, self.last_layer)
+            weights = {n: config.end_weight_bits for n in ends if n in self.weight_widths}
+            acts = dict.fromkeys(self._end_acts, config.end_act_bits)
+        if config.join_bits != "acts":
+            read = read_quantizers(self.spec)
+            acts |= {name: config.join_bits for name in self.act_widths if name not in read}
+        for name in self.input_acts:
+            acts.pop(name, None)
+            if not config.learns_input:
+                acts[name] = config.input_bits
+        return weights, acts
 
     def _bits(self) -> list[tuple[BitWidth, int]]:
         widths = [*self.weight_widths.values(), *self.act_widths.values()]
@@ -203,24 +249,16 @@ def quantize(
     return result.train(net.training)
 
 
-def _fixed(
-    spec: NetworkSpec, config: QuantConfig, act_names: Collection[str]
-) -> tuple[dict[str, int], dict[str, int]]:
+def _end_acts(spec: NetworkSpec, integer_input: bool) -> tuple[str, ...]:
+    """Return the quantizers that the ends read, the network's input left out."""
     first, last = spec.layers[0], spec.layers[-1]
-    integer_input = INPUT_QUANT not in act_names
-    weights: dict[str, int] = {}
-    acts: dict[str, int] = {}
-    if config.ends == "fixed":
-        ends = (last, first) if integer_input else (last,)
-        acts = {name: config.end_act_bits for end in ends for name in _operands(end)}
-        weights = {x.name: config.end_weight_bits for x in (first, last) if x.weights}
-    if config.join_bits != "acts":
-        read = read_quantizers(spec)
-        acts |= {name: config.join_bits for name in act_names if name not in read}
-    if not integer_input:
-        # The network's input wins where one quantizer feeds the first and the last layer.
-        acts |= dict.fromkeys((*_operands(first), INPUT_QUANT), config.input_bits)
-    return weights, acts
+    ends = (last, first) if integer_input else (last,)
+    return tuple(dict.fromkeys(name for layer in ends for name in _operands(layer)))
+
+
+def _input_acts(spec: NetworkSpec) -> tuple[str, ...]:
+    """Return the quantizers of the network's input: its own, and what the first layer reads."""
+    return tuple(dict.fromkeys((INPUT_QUANT, *_operands(spec.layers[0]))))
 
 
 def _operands(layer: LayerSpec) -> tuple[str, ...]:

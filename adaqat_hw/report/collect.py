@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from adaqat_hw import families
@@ -28,6 +27,7 @@ from adaqat_hw.schema import (
     QonnxArtifact,
     RunConfig,
     TrainResult,
+    UniformWidths,
 )
 
 
@@ -71,9 +71,9 @@ def collect(run: Path) -> RunReport:
 
 
 def _order(variant: str) -> tuple[int, int, int, str]:
-    uniform = re.fullmatch(r"w(\d+)a(\d+)", variant)
-    if uniform:
-        return (2, -int(uniform[1]), -int(uniform[2]), variant)
+    uniform = UniformWidths.from_name(variant)
+    if uniform is not None:
+        return (2, -uniform.weights, -uniform.acts, variant)
     return ({FLOAT: 0, LEARNED: 1}.get(variant, 3), 0, 0, variant)
 
 
@@ -117,7 +117,7 @@ def _missing(plans: tuple[PlanReport, ...]) -> list[str]:
         listed.append("float: no full-precision baseline was trained")
     if LEARNED not in names:
         listed.append("learned: no plan was learned")
-    if not any(re.fullmatch(r"w\d+a\d+", name) for name in names):
+    if not any(UniformWidths.from_name(name) for name in names):
         listed.append("uniform plans: none was trained to compare with")
     for plan in plans:
         listed += [f"{plan.variant}: {gap}" for gap in _gaps(plan)]

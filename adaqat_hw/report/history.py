@@ -50,7 +50,7 @@ class WidthPath:
     @property
     def operand(self) -> str:
         """``activations`` or ``weights``."""
-        return "activations" if self.name.partition(":")[0].startswith("act") else "weights"
+        return "weights" if self.name.partition(":")[0] == "weights" else "activations"
 
     @property
     def label(self) -> str:

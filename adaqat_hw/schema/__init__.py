@@ -78,6 +78,8 @@ from adaqat_hw.schema.throughput import (
     ThroughputRequest,
 )
 from adaqat_hw.schema.training import BudgetResult, FreezeChoice, TrainResult
+from adaqat_hw.schema.uniform import UniformWidths
+from adaqat_hw.schema.zoo import ZooBill, ZooEntry
 
 __all__ = [
     "DEFAULT_FILL",
@@ -149,9 +151,12 @@ __all__ = [
     "Timing",
     "TrainConfig",
     "TrainResult",
+    "UniformWidths",
     "UtilizationRows",
     "VivadoResult",
     "Workaround",
+    "ZooBill",
+    "ZooEntry",
     "add_resources",
     "digest_of",
     "first_fault",

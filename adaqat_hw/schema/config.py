@@ -14,8 +14,8 @@ from adaqat_hw.schema._base import Record, first_fault
 from adaqat_hw.schema.adaqat import AdaqatConfig, refuse_moved_keys
 from adaqat_hw.schema.build import DEFAULT_BACKEND, Env, Goal
 from adaqat_hw.schema.hardware import ImplChoice
-from adaqat_hw.schema.plan import parse_bits
 from adaqat_hw.schema.throughput import DEFAULT_FILL, ThroughputRequest
+from adaqat_hw.schema.uniform import UniformWidths
 
 EndMode = Literal["fixed", "learned"]
 # Real frames that the flow keeps with their golden outputs (flows/golden.py).
@@ -124,8 +124,9 @@ class QuantConfig(Record):
 
     ``ends`` is how the first and the last layer get their widths: ``fixed`` at
     ``end_weight_bits`` / ``end_act_bits`` (the paper: 8/8) or ``learned`` with the others.
-    ``input_bits`` is the width of the network's input quantizer (the first layer's
-    activations), ``input_range`` its clip in input units.
+    ``input`` is how the network's input quantizer (the first layer's activations) gets its width:
+    ``fixed`` at ``input_bits``, or ``learned``, then at most ``input_bits``; None does as
+    ``ends``. ``input_range`` is its clip in input units, which is never learned.
 
     ``weight_range`` is what the largest integer of a weight stands for, per output channel or per
     tensor (``weight_scaling``): ``sigma``, as many root mean squares as lose least at the present
@@ -137,6 +138,7 @@ class QuantConfig(Record):
     """
 
     ends: EndMode = "fixed"
+    input: EndMode | None = None
     end_weight_bits: int = Field(default=8, ge=2, le=8)
     end_act_bits: int = Field(default=8, ge=1, le=8)
     input_bits: int = Field(default=8, ge=1, le=8)
@@ -149,17 +151,26 @@ class QuantConfig(Record):
     clip_gradient: Literal["scaled", "plain"] = "plain"
     join_bits: Annotated[int, Field(ge=2, le=8)] | Literal["acts"] = 8
 
+    @property
+    def learns_input(self) -> bool:
+        """Whether the width of the network's input is learned."""
+        return (self.input or self.ends) == "learned"
+
 
 class CompareConfig(Record):
-    """Uniform plans to set beside the learned one, as ``weights/activations``."""
+    """Uniform plans to set beside the learned one, as ``weights/activations``.
+
+    ``ends W/A`` and ``input BITS`` may follow, in this order, in place of what ``[quant]`` says
+    of the ends and the input: ``2/2 ends 2/3 input 3``.
+    """
 
     uniform: tuple[str, ...] = ("8/8", "4/4")
 
     @field_validator("uniform")
     @classmethod
-    def _pairs(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for pair in value:
-            parse_bits(pair)
+    def _widths(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            UniformWidths.parse(text)
         return value
 
 

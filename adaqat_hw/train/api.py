@@ -67,7 +67,8 @@ def train_network(
         test_data: the same of the samples that accuracy is measured on.
         folder: where log, checkpoints, plan and result go.
         name: of the network, in records.
-        variant: ``learned``, ``float`` or uniform widths such as ``w4a4``.
+        variant: ``learned``, ``float`` or uniform widths such as ``w4a4`` or
+            ``w2a2-ends2-3-input3``.
         seed: of the order of the samples.
         train_config: the schedule.
         quant: the quantizers and the widths of the ends.

@@ -54,7 +54,7 @@ def training_inputs(
     return {
         **inputs,
         "mode": variant.mode,
-        "bits": variant.bits,
+        "bits": str(variant.bits) if variant.bits is not None else None,
         "plan": variant.plan.digest() if variant.plan is not None else None,
         "init_sha256": _sha256("init", init),
         "teacher_sha256": _sha256("teacher", teacher),

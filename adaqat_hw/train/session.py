@@ -185,7 +185,9 @@ def _set_widths(net: QuantizedNetwork, config: RunConfig, variant: Variant) -> B
     if variant.plan is not None:
         net.apply_plan(variant.plan)
     elif variant.bits is not None:
-        net.apply_plan(net.uniform_plan(*variant.bits))
+        bits = variant.bits
+        plan = net.uniform_plan(bits.weights, bits.acts, ends=bits.ends, input_bits=bits.input)
+        net.apply_plan(plan)
     return None
 
 

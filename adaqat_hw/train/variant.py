@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Literal, Self
 
 from adaqat_hw.errors import ConfigError
-from adaqat_hw.schema import BitWidthPlan
+from adaqat_hw.schema import BitWidthPlan, UniformWidths
 
 Mode = Literal["float", "adaqat", "uniform", "plan"]
 
@@ -17,7 +16,7 @@ class Variant:
     """One training of a run.
 
     ``float`` trains in full precision, ``adaqat`` learns the widths, ``uniform`` trains at
-    ``bits`` = (weights, activations), ``plan`` trains at the widths of ``plan``.
+    ``bits``, ``plan`` trains at the widths of ``plan``.
 
     Raises:
         ConfigError: ``bits`` or ``plan`` is missing where the mode needs it, or given where
@@ -26,7 +25,7 @@ class Variant:
 
     name: str
     mode: Mode
-    bits: tuple[int, int] | None = None
+    bits: UniformWidths | None = None
     plan: BitWidthPlan | None = None
 
     def __post_init__(self) -> None:
@@ -40,7 +39,10 @@ class Variant:
 
     @classmethod
     def named(cls, name: str, plan: BitWidthPlan | None = None) -> Self:
-        """Return the variant that ``name`` stands for: float, learned, ``w4a4``, or a plan's.
+        """Return the variant that ``name`` stands for.
+
+        That is ``float``, ``learned``, a uniform plan's such as ``w4a4`` or
+        ``w2a2-ends2-3-input3``, or any name where ``plan`` is given.
 
         Raises:
             ConfigError: ``name`` is none of these and ``plan`` is not given.
@@ -51,10 +53,10 @@ class Variant:
             return cls(name, "float")
         if name == "learned":
             return cls(name, "adaqat")
-        match = re.fullmatch(r"w(\d{1,2})a(\d{1,2})", name)
-        if match is None:
+        widths = UniformWidths.from_name(name)
+        if widths is None:
             raise ConfigError(
-                f"Variant {name!r} must be 'float', 'learned' or uniform widths such as 'w4a4'; "
-                "give a plan to train at widths of your own."
+                f"Variant {name!r} must be 'float', 'learned' or uniform widths such as 'w4a4' or "
+                "'w2a2-ends2-3-input3'; give a plan to train at widths of your own."
             )
-        return cls(name, "uniform", bits=(int(match[1]), int(match[2])))
+        return cls(name, "uniform", bits=widths)

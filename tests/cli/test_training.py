@@ -9,8 +9,16 @@ from pathlib import Path
 import pytest
 
 from adaqat_hw.cli import main
+from adaqat_hw.cost import bitops
 from adaqat_hw.quant import Binding
-from adaqat_hw.schema import BudgetResult, TrainResult
+from adaqat_hw.report import collect
+from adaqat_hw.schema import (
+    BitWidthPlan,
+    BudgetResult,
+    NetworkSpec,
+    QonnxArtifact,
+    TrainResult,
+)
 
 _CONFIG = """name = "t"
 [network]
@@ -186,6 +194,100 @@ def test_how_a_plan_was_chosen_is_printed_with_it(cli):
     assert cli("plan", "runs/t", "--json")[1].count("sentence") == 0
     _, edited, _ = cli("plan", "runs/t/train/learned/plan.json")
     assert edited.splitlines() == printed.splitlines()[:-1]
+
+
+def test_a_uniform_variant_with_ends_and_input_is_found_by_every_spelling(cli, tmp_path):
+    ends = ("--set", "quant.ends='learned'")
+    name = "w2a2-ends2-3-input3"
+    status, _, err = cli(
+        "train", "t.toml", "--variant", "2/2", "--ends", "2/3", "--input-bits", "3", "-q", *ends
+    )
+    assert status == 0, err
+    plan = BitWidthPlan.read(tmp_path / "runs" / "t" / "train" / name / "plan.json")
+    first, *inner, last = [(row.weight_bits, row.act_bits) for row in plan.layers]
+    assert (first, last) == ((2, 3), (2, 3))
+    assert set(inner) == {(2, 2)}
+    for spelled in (name, "2/2 ends 2/3 input 3"):
+        status, _, err = cli("train", "t.toml", "--variant", spelled, *ends)
+        assert status == 0, err
+        assert "up to date" in err
+    status, out, err = cli("export", "runs/t", "--variant", "2/2", "--ends", "2/3",
+                           "--input-bits", "3", "-q")  # fmt: skip
+    assert status == 0, err
+    assert out.strip().endswith(f"export/{name}/model.onnx")
+    artifact = QonnxArtifact.read(tmp_path / "runs" / "t" / "export" / name / "artifact.json")
+    assert artifact.input_quant is not None
+    assert artifact.input_quant.bits == 3
+    assert artifact.bits_in_graph[0].act_bits == 3
+    shown = cli("plan", "runs/t", "--variant", "2/2 ends 2/3 input 3", "--json")[1]
+    assert json.loads(shown)["layers"] == [row.model_dump() for row in plan.layers]
+    report = collect(tmp_path / "runs" / "t")
+    assert [row.variant for row in report.plans] == [name]
+    assert not [text for text in report.missing if text.startswith("uniform plans")]
+
+
+@pytest.mark.parametrize(
+    ("argv", "text"),
+    [
+        (
+            ("--ends", "2/3", "--input-bits", "3"),
+            "--ends '2/3' and --input-bits 3 with variant 'learned': only uniform variants such as "
+            "2/2 take them; [quant] sets ends and input of the others.",
+        ),
+        (
+            ("--variant", "float", "--input-bits", "3"),
+            "--input-bits 3 with variant 'float': only uniform variants such as 2/2 take them; "
+            "[quant] sets ends and input of the others.",
+        ),
+        (
+            ("--variant", "2/2", "--ends", "2"),
+            "Variant '2/2 ends 2' must be float, learned, or W/A such as 4/4, with ends and input "
+            "such as 2/2 ends 2/3 input 3.",
+        ),
+        (
+            ("--variant", "w2a2-input3", "--input-bits", "4"),
+            "Variant 'w2a2-input3 input 4' must be float, learned, or W/A such as 4/4, with ends "
+            "and input such as 2/2 ends 2/3 input 3.",
+        ),
+    ],
+)
+def test_ends_and_input_that_cannot_be_meant_are_refused(cli, tmp_path, argv, text):
+    status, _, err = cli("train", "t.toml", *argv)
+    assert status == 2
+    assert " ".join(err.split()) == f"error: {text}"
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_learned_input_is_logged_reported_and_exported(cli, tmp_path):
+    sets = [
+        *("quant.ends='learned'", "quant.input_signed=false", "quant.input_bits=5"),
+        *("adaqat.granularity='layer'", "adaqat.lr_acts=0.5", "adaqat.hardware_lambda=0.5"),
+        "train.epochs=4",
+    ]
+    options = [part for item in sets for part in ("--set", item)]
+    status, _, err = cli("train", "t.toml", "-q", *options)
+    assert status == 0, err
+    folder = tmp_path / "runs" / "t" / "train" / "learned"
+    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    courses = [row["real"]["input"] for row in rows if "real" in row]
+    assert courses[0] <= 5
+    assert min(courses) < max(courses)
+    bits = BitWidthPlan.read(folder / "plan.json").layers[0].act_bits
+    assert bits < 5
+    last = [row for row in rows if row["event"] == "final"][-1]
+    assert last["bits"]["input"] == bits
+    plan = BitWidthPlan.read(folder / "plan.json")
+    spec = NetworkSpec.read(folder / "spec.json")
+    assert last["bitops"] == bitops(spec, plan).total
+    status, _, err = cli("export", "runs/t", "-q")
+    assert status == 0, err
+    artifact = QonnxArtifact.read(tmp_path / "runs" / "t" / "export" / "learned" / "artifact.json")
+    assert artifact.input_quant is not None
+    assert artifact.input_quant.bits == bits
+    learned = collect(tmp_path / "runs" / "t").plan("learned")
+    assert learned is not None
+    (course,) = [path for path in learned.widths if path.name == "input"]
+    assert (course.operand, course.bits[-1]) == ("activations", bits)
 
 
 def test_an_unknown_backend_is_refused_before_training(cli, tmp_path):

@@ -21,7 +21,7 @@ from torch import nn
 
 from adaqat_hw import data, nets
 from adaqat_hw.cli import main
-from adaqat_hw.cli.stages import uniform_name
+from adaqat_hw.cli.arguments import variant_name
 from adaqat_hw.cost import bitops
 from adaqat_hw.export.source import load_trained
 from adaqat_hw.quant import quantize
@@ -223,7 +223,7 @@ def test_a_recipe_trains(name, call, tmp_path):
     trained = [argv for argv in listed if argv[0] == "train"]
     asked = {a[a.index("--variant") + 1] if "--variant" in a else "learned" for a in trained}
     asked |= {"float"} if config.train.init == "float" else set()
-    wanted = {uniform_name(variant) if "/" in variant else variant for variant in asked}
+    wanted = {variant_name(variant) for variant in asked}
     assert {path.name for path in (run / "train").iterdir()} == wanted
     for variant in wanted:
         check(run / "train" / variant, variant, config)

@@ -125,7 +125,7 @@ def _mlp() -> onnx.ModelProto:
 
 def _cnn() -> onnx.ModelProto:
     w = QonnxWriter((1, 2, 4, 4))
-    w.input_quant(bits=4)
+    w.input_quant(bits=3)
     w.conv(2, 4, "conv1")
     w.relu()
     w.max_pool()

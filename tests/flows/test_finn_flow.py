@@ -62,6 +62,16 @@ def test_golden_frames_have_all_kinds_and_real_ones_first(cnn):
     assert cnn.golden["inputs"].shape == (32, *cnn.graph.host.input_shape) == (32, 4, 4, 2)
 
 
+def test_an_input_of_three_bits_is_quantized_by_the_host(cnn):
+    stream = cnn.graph.input_stream.dtype
+    assert (stream.bits, stream.signed) == (3, True)
+    integers = cnn.golden["inputs"]
+    assert set(np.unique(integers)) <= set(range(-4, 4))
+    frames = np.load(cnn.request.golden)["inputs"].transpose(0, 2, 3, 1)
+    expected = (frames / 0.125).round().clip(-4, 3)
+    assert np.array_equal(integers[: len(frames)], expected)
+
+
 def test_golden_outputs_scale_to_the_networks_logits(cnn):
     host, wanted = cnn.graph.host, np.load(cnn.request.golden)["logits"]
     found = cnn.golden["outputs"][:12] * np.array(host.output_scale) + np.array(host.output_bias)

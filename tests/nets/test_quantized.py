@@ -101,7 +101,10 @@ def test_widths_are_learned_for_a_few_steps(small, samples, name, granularity, p
 
 
 @pytest.mark.parametrize("name", NEW)
-def test_learned_ends_leave_only_the_input_fixed(small, name):
-    network = small(name, QuantConfig(ends="learned", join_bits="acts"))
+def test_learned_ends_leave_only_a_fixed_input(small, name):
+    network = small(name, QuantConfig(ends="learned", input="fixed", join_bits="acts"))
     assert network.fixed_weights == {}
     assert network.fixed_acts == {"input_quant": 8}
+    network = small(name, QuantConfig(ends="learned", join_bits="acts"))
+    assert (network.fixed_weights, network.fixed_acts) == ({}, {})
+    assert network.input_acts == ("input_quant",)

@@ -239,6 +239,26 @@ def test_integer_inputs_have_no_quantizer_and_end_widths_are_the_ends():
     assert not quantized("vit", **_VIT).integer_input
 
 
+def test_integer_inputs_have_no_width():
+    network = quantized("text-encoder", QuantConfig(ends="learned", input="learned"), **_TEXT)
+    assert network.input_acts == ()
+    with pytest.raises(ConfigError) as caught:
+        network.uniform_plan(4, 4, input_bits=3)
+    assert str(caught.value) == (
+        f"Network {network.spec.name!r} takes integer tokens, which no quantizer narrows, so its "
+        "input has no width and cannot have 3 bits; leave that out."
+    )
+    with pytest.raises(ConfigError) as caught:
+        bind(network, AdaqatConfig())
+    assert str(caught.value) == (
+        f"quant.input = 'learned', and network {network.spec.name!r} takes integer tokens, which "
+        "have no width; leave the key out."
+    )
+    first = "blocks_0_attention_q_input_quant"
+    plan = network.uniform_plan(4, 4, ends=(5, 6))
+    assert {row.act_bits for row in plan.layers if row.act == first} == {6}
+
+
 @pytest.mark.parametrize(("name", "options"), _NETWORKS)
 def test_widths_can_be_probed(name, options):
     network = quantized(name, **options)

@@ -62,7 +62,8 @@ def test_layer_granularity_names_and_price(network):
 
 
 def test_layer_granularity_with_learned_ends_prices_the_first_layer_at_the_input(residual, shape):
-    network = quantize(residual, QuantConfig(ends="learned", join_bits="acts"), **shape)
+    config = QuantConfig(ends="learned", input="fixed", join_bits="acts")
+    network = quantize(residual, config, **shape)
     binding = bind(network, AdaqatConfig(granularity="layer"))
     assert "acts:relu" in binding.groups
     assert members(binding)["acts:relu"] == ["relu", "relu_join_quant"]
@@ -70,6 +71,55 @@ def test_layer_granularity_with_learned_ends_prices_the_first_layer_at_the_input
     bits = dict.fromkeys(binding.groups, 2)
     expected = (macs[0] * 2 * 8 + sum(macs[1:]) * 4) / sum(macs)
     assert binding.controller.cost.hard_loss(bits) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("granularity", ["network", "layer"])
+def test_a_learned_input_is_priced_at_the_first_layer(residual, shape, granularity):
+    network = quantize(residual, QuantConfig(ends="learned"), **shape)
+    binding = bind(network, AdaqatConfig(granularity=granularity))
+    assert members(binding)["input"] == ["input_quant"]
+    macs = [layer.macs for layer in network.spec.layers]
+    bits = {**dict.fromkeys(binding.groups, 2), "input": 5}
+    expected = (macs[0] * 2 * 5 + sum(macs[1:]) * 4) / sum(macs)
+    assert binding.controller.cost.hard_loss(bits) == pytest.approx(expected)
+    assert binding.controller.cost.depends_on("input")
+    binding.apply_bits(bits)
+    plan = network.plan("adaqat")
+    assert (plan.layer("conv0").weight_bits, plan.layer("conv0").act_bits) == (2, 5)
+
+
+def test_an_input_alone_is_learned_between_its_bounds(residual, shape):
+    config = QuantConfig(input="learned", input_bits=5)
+    network = quantize(residual, config, **shape)
+    for learn, names in (("*", {"weights", "acts", "input"}), ("conv0", {"input"})):
+        binding = bind(network, AdaqatConfig(learn=(learn,)))
+        assert set(binding.groups) == names
+        width = binding.controller.widths["input"]
+        assert (width.initial, width.minimum, width.maximum) == (5.0, 2, 5)
+    # Where min_act_bits asks for more, input_bits is what it keeps.
+    narrow = quantize(residual, QuantConfig(input="learned", input_bits=2), **shape)
+    width = bind(narrow, AdaqatConfig(min_act_bits=3)).controller.widths["input"]
+    assert (width.initial, width.minimum, width.maximum) == (2.0, 2, 2)
+
+
+@pytest.mark.parametrize("name", ["learn", "groups"])
+def test_an_input_that_no_pattern_reaches_is_refused_where_it_was_asked_for(residual, shape, name):
+    config = (
+        AdaqatConfig(learn=("body.*",))
+        if name == "learn"
+        else AdaqatConfig(granularity="group", groups={"inner": ("body.*",)})
+    )
+    text = (
+        f"quant.input = 'learned', and no pattern of adaqat.{name} matches 'conv0', the layer that "
+        "reads the input; add one, or set quant.input to 'fixed'."
+    )
+    network = quantize(residual, QuantConfig(input="learned"), **shape)
+    with pytest.raises(ConfigError, match=f"^{re.escape(text)}$"):
+        bind(network, config)
+    # With the ends, it keeps its width.
+    follows = quantize(residual, QuantConfig(ends="learned", input_bits=6), **shape)
+    bind(follows, config)
+    assert follows.plan("adaqat").layer("conv0").act_bits == 6
 
 
 def test_group_granularity_shares_one_pair_of_widths(network):

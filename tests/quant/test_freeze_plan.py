@@ -12,7 +12,9 @@ from torch.nn import functional as F
 from adaqat_hw.cost import BitOpsCost
 from adaqat_hw.cost.layer_widths import LayerWidths, Operand
 from adaqat_hw.quant import bind, compare_losses, quantize
+from adaqat_hw.quant.allocate import uniform_bits
 from adaqat_hw.quant.freeze_plan import FreezeProposal, choose
+from adaqat_hw.quant.widths import Width
 from adaqat_hw.schema import AdaqatConfig, BudgetConfig, FreezeChoice, QuantConfig
 
 COST = BitOpsCost([LayerWidths("l", 100, 1, Operand("weights"), Operand("acts"))], 1600)
@@ -36,6 +38,24 @@ def test_the_learned_plan_is_taken_where_it_is_better_beyond_two_standard_errors
         "uniform plan weights 4, acts 4 (1,600 BitOPs) was -0.2000 with a standard error of "
         "0.0577: better beyond two of them, so the learned plan is taken."
     )
+
+
+def test_the_input_of_the_uniform_plan_is_an_integer_of_its_own():
+    """A 64-64-64-10 perceptron: what fits is W2A2 behind 3 bits."""
+    layers = [
+        LayerWidths("fc1", 4096, 4096, Operand("weights:fc1"), Operand("input")),
+        LayerWidths("fc2", 4096, 4096, Operand("weights:fc2"), Operand("acts:relu1")),
+        LayerWidths("fc3", 640, 640, Operand("weights:fc3"), Operand("acts:relu2")),
+    ]
+    names = ("weights:fc1", "weights:fc2", "weights:fc3", "acts:relu1", "acts:relu2")
+    widths = [Width(name, 4.0, 2, 8, 0.1) for name in names]
+    widths.append(Width("input", 4.0, 2, 5, 0.1))
+    cost = BitOpsCost(layers, 43_520)
+    plan = uniform_bits(widths, cost.value, 43_520, lambda name, bit: 1.0)
+    assert plan == {**dict.fromkeys(names, 2), "input": 3}
+    assert cost.value(plan) == 43_520
+    # More than its own maximum it never gets.
+    assert uniform_bits(widths, cost.value, 1e9, lambda name, bit: 1.0)["input"] == 5
 
 
 @pytest.mark.parametrize("differences", [[-0.3, 0.1], [0.2, 0.3, 0.25], [0.0, 0.0]])

@@ -85,6 +85,44 @@ def test_one_width_per_layer_and_products_have_two_activation_widths():
     assert grouping.width_of_weights("mlp.up") == "weights:mlp.up"
 
 
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [
+        ({}, "weights"),
+        ({"granularity": "layer"}, "weights:stem"),
+        ({"granularity": "group", "groups": {"all": ("*",)}}, "weights:all"),
+    ],
+)
+def test_a_learned_input_has_one_width_of_its_own(config, name):
+    weights = ["stem", *WEIGHTS, "head"]
+    grouping = group(BLOCK, weights, ACTS, set(), AdaqatConfig(**config), ["input_quant"])
+    assert grouping.acts["input"] == ("input_quant",)
+    assert grouping.width_of_act("input_quant") == "input"
+    assert sum("input_quant" in members for members in grouping.acts.values()) == 1
+    assert "stem" in grouping.weights[name]
+    assert grouping.width_of_act("join3") != "input"
+
+
+def test_a_learned_input_keeps_its_width_where_its_layer_learns_nothing():
+    config = AdaqatConfig(learn=("mlp.up",))
+    grouping = group(BLOCK, ["stem", *WEIGHTS], ACTS, set(), config, ["input_quant"])
+    assert "input" not in grouping.acts
+    assert "input_quant" not in grouping.other_acts
+
+
+def test_a_learned_input_makes_a_fixed_first_layer_one_that_can_learn():
+    config = AdaqatConfig(granularity="layer", learn=("stem",))
+    grouping = group(BLOCK, WEIGHTS, ACTS, {"pool_quant"}, config, ["input_quant"])
+    assert (grouping.weights, grouping.acts) == ({}, {"input": ("input_quant",)})
+
+
+def test_residual_adds_never_follow_the_input():
+    spec = BLOCK.model_copy(update={"layers": (layer("stem", "input_quant"),)})
+    acts = ["input_quant", "join1"]
+    grouping = group(spec, [], acts, set(), AdaqatConfig(granularity="layer"), ["input_quant"])
+    assert grouping.acts == {"input": ("input_quant",), "acts:join1": ("join1",)}
+
+
 def test_groups_hold_their_members_weights_and_the_activations_they_read_first():
     grouping = grouped(
         granularity="group",

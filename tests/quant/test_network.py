@@ -69,8 +69,8 @@ def test_joins_at_the_width_of_the_activations(residual, shape):
     assert quantized.uniform_plan(2, 1).joins[0].bits == 2  # signed: at least 2
 
 
-def test_learned_ends_keep_the_input_only(residual, shape):
-    quantized = quantize(residual, QuantConfig(ends="learned"), **shape)
+def test_learned_ends_keep_a_fixed_input_only(residual, shape):
+    quantized = quantize(residual, QuantConfig(ends="learned", input="fixed"), **shape)
     assert quantized.fixed_weights == {}
     assert quantized.fixed_acts == {"input_quant": 8, "relu_join_quant": 8}
     assert bits(quantized.uniform_plan(2, 1)) == [
@@ -79,6 +79,65 @@ def test_learned_ends_keep_the_input_only(residual, shape):
         ("body.3", 2, 1),
         ("fc", 2, 1),
     ]
+
+
+@pytest.mark.parametrize(
+    ("ends", "mode", "learned", "fixed"),
+    [
+        ("fixed", None, False, {"relu": 8, "input_quant": 8}),
+        ("fixed", "learned", True, {"relu": 8}),
+        ("learned", None, True, {}),
+        ("learned", "fixed", False, {"input_quant": 8}),
+    ],
+)
+def test_the_input_learns_as_the_ends_do_unless_it_is_said(
+    residual, shape, ends, mode, learned, fixed
+):
+    config = QuantConfig(ends=ends, input=mode, join_bits="acts")
+    assert config.learns_input is learned
+    assert quantize(residual, config, **shape).fixed_acts == fixed
+
+
+@pytest.mark.parametrize("mode", ["fixed", "learned"])
+@pytest.mark.parametrize("fixed_ends", [True, False])
+def test_a_uniform_plan_takes_ends_and_input(residual, shape, mode, fixed_ends):
+    """Whatever is learned: a uniform plan's input keeps ``input_bits`` unless it is given."""
+    config = QuantConfig(ends="fixed" if fixed_ends else "learned", input=mode, input_bits=6)
+    quantized = quantize(residual, config, **shape)
+    ends = (8, 8) if fixed_ends else (3, 2)
+
+    def widths(**given):
+        return bits(quantized.uniform_plan(3, 2, **given))
+
+    inner = [("body.0", 3, 2), ("body.3", 3, 2)]
+    assert widths() == [("conv0", ends[0], 6), *inner, ("fc", *ends)]
+    assert widths(ends=(4, 5)) == [("conv0", 4, 6), *inner, ("fc", 4, 5)]
+    assert widths(input_bits=3) == [("conv0", ends[0], 3), *inner, ("fc", *ends)]
+    assert widths(ends=(4, 5), input_bits=3) == [("conv0", 4, 3), *inner, ("fc", 4, 5)]
+
+
+def test_another_width_of_the_input_is_another_scale_of_the_same_range(residual, shape):
+    quantized = quantize(residual, QuantConfig(ends="learned", input_range=2.0), **shape).eval()
+    quantizer = quantized.network.get_submodule("input_quant")
+    values = torch.linspace(-3, 3, 1001)
+    for width in (2, 3, 8, 2):
+        quantized.apply_plan(quantized.uniform_plan(8, 8, input_bits=width))
+        steps = 2 ** (width - 1)
+        expected = (values / (2.0 / steps)).round().clamp(-steps, steps - 1) * (2.0 / steps)
+        assert torch.equal(quantizer(values), expected)
+
+
+def test_a_signed_input_needs_two_bits(residual, shape):
+    quantized = quantize(residual, QuantConfig(), **shape)
+    with pytest.raises(
+        ConfigError,
+        match=r"^Bit-width 1 of 'input_quant' must lie between 2 and 32: it is a signed quantizer"
+        r"\.$",
+    ):
+        quantized.apply_plan(quantized.uniform_plan(8, 8, input_bits=1))
+    unsigned = quantize(residual, QuantConfig(input_signed=False), **shape)
+    unsigned.apply_plan(unsigned.uniform_plan(8, 8, input_bits=1))
+    assert unsigned.plan("uniform").layer("conv0").act_bits == 1
 
 
 def test_both_addends_share_one_scale(residual, shape):

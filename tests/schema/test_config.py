@@ -118,7 +118,7 @@ TRAIN_KEYS = (
         (
             "compare.uniform=['8-8']",
             "compare.uniform = ['8-8']: bit-widths '8-8' must read WEIGHTS/ACTIVATIONS, such as "
-            "3/4.",
+            "3/4, 2/2 ends 2/3 or 2/2 ends 2/3 input 3.",
         ),
         (
             "name='../escape'",

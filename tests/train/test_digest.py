@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from adaqat_hw.errors import ConfigError
-from adaqat_hw.schema import BitWidthPlan, LayerBits, RunConfig, parse_config
+from adaqat_hw.schema import BitWidthPlan, LayerBits, RunConfig, UniformWidths, parse_config
 from adaqat_hw.train import Variant, training_digest, training_inputs
 
-LEARNED, UNIFORM = Variant("l", "adaqat"), Variant("u", "uniform", bits=(4, 4))
+LEARNED, UNIFORM = Variant("l", "adaqat"), Variant("u", "uniform", bits=UniformWidths(4, 4))
 FLOAT = Variant("f", "float")
 
 
@@ -78,14 +78,18 @@ def test_the_digest_follows_the_widths() -> None:
     ]
     variants = [
         UNIFORM,
-        Variant("u", "uniform", bits=(4, 3)),
+        Variant("u", "uniform", bits=UniformWidths(4, 3)),
+        Variant("u", "uniform", bits=UniformWidths(4, 4, ends=(2, 3))),
+        Variant("u", "uniform", bits=UniformWidths(4, 4, input=3)),
         *(Variant("mine", "plan", plan=plan) for plan in rows),
         LEARNED,
         FLOAT,
     ]
     digests = [training_digest(_config(), variant) for variant in variants]
     assert len(set(digests)) == len(variants)
-    assert digests[0] == training_digest(_config(), Variant("other", "uniform", bits=(4, 4)))
+    assert digests[0] == training_digest(
+        _config(), Variant("other", "uniform", bits=UniformWidths(4, 4))
+    )
 
 
 @pytest.mark.parametrize("key", ["init", "teacher"])
