@@ -117,8 +117,12 @@ class _Measured:
         return twin.train()
 
     def _uniform(self, name: str) -> Bits:
-        weights, acts = Variant.named(name).bits or (4, 4)
-        return {n: weights if n.startswith("weights") else acts for n in self._binding.groups}
+        widths = Variant.named(name).bits
+        assert widths is not None
+        return {
+            n: widths.weights if n.startswith("weights") else widths.acts
+            for n in self._binding.groups
+        }
 
     def plan(self, bits: Bits) -> BitWidthPlan:
         """Return the plan of integer widths by name."""

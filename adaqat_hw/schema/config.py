@@ -149,7 +149,7 @@ class QuantConfig(Record):
     act_clip: float = Field(default=6.0, gt=0)
     calibrate: bool = True
     clip_gradient: Literal["scaled", "plain"] = "plain"
-    join_bits: Annotated[int, Field(ge=2, le=8)] | Literal["acts"] = 8
+    join_bits: Annotated[int, Field(ge=2, le=8)] | Literal["acts"] = 6
 
     @property
     def learns_input(self) -> bool:

@@ -30,7 +30,7 @@ def test_uniform_plans_cost_macs_times_widths(small, name, weights, acts):
     fixed = {network.spec.layers[0].act, network.spec.layers[-1].act, "input_quant"}
     joins = {join.quantizer for join in plan.joins}
     assert {act for act in network.fixed_acts if act not in joins} <= fixed
-    assert {join.bits for join in plan.joins} <= {8}
+    assert {join.bits for join in plan.joins} <= {6}
     assert set(network.fixed_weights) <= {network.first_layer, network.last_layer}
 
 
