@@ -67,6 +67,11 @@ TRAIN_KEYS = (
     ("override", "message"),
     [
         ("train.epochs=0", "train.epochs = 0: Input should be greater than 0."),
+        (
+            "train.compile_mode=reduce-overhead",
+            "train: compile_mode = 'reduce-overhead' with compile = false: it says how "
+            "torch.compile works; set compile = true or leave compile_mode out.",
+        ),
         ("train.epoch=3", f"unknown key 'train.epoch'; allowed here: {TRAIN_KEYS}."),
         (
             "trian.epochs=3",
