@@ -70,7 +70,7 @@ class Compute:
 
     def _run(self, forward: Forward, x: Tensor) -> Tensor:
         if self._graphs:
-            torch.compiler.cudagraph_mark_step_begin()
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         if self._images and x.dim() == _IMAGES:
             x = x.contiguous(memory_format=torch.channels_last)
         if not self._mixed:
