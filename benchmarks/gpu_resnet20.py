@@ -258,14 +258,9 @@ def _config(args: argparse.Namespace, name: str) -> RunConfig:
         "quant": {"input_range": 2.2},  # normalised pixels reach 2.13
         "adaqat": {
             "granularity": "layer",
-            "hardware_lambda": 0.01,
             "initial_bits": 4.5,
-            "lr_weights": 0.05,
-            "lr_acts": 0.05,
-            "hysteresis": 0.1,
             "budget": {"bitops": _BITOPS},
-            "probing": {"every": 4, "per_step": 6, "gradient_ema": 0.8},
-            "freeze": {"at": 0.35, "to": "better"},
+            "freeze": {"at": 0.35},
         },
     }
     return parse_config(body, "benchmarks/gpu_resnet20.py")
