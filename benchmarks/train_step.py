@@ -9,6 +9,10 @@ float and AdaQAT: stock Brevitas cannot be compiled whole. Then the eager float 
 Beside the ratios the script compares fused with stock arithmetic on the same weights: outputs bit
 for bit, gradients as the largest relative difference of a parameter's gradient, in float32 and,
 on a few samples, in float64.
+
+It also counts what one step launches on a GPU: operator calls that compute something, each of which
+costs the host some microseconds whatever it computes. Eager, the same on every device, and of one
+step each: float, quantized without probes, and with them.
 """
 
 from __future__ import annotations
@@ -22,12 +26,14 @@ import statistics
 import sys
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from adaqat_hw import __version__, nets
 from adaqat_hw.data import Dataset
@@ -42,6 +48,31 @@ from adaqat_hw.train.world import World, join_world
 
 _QUANT = QuantConfig(input_range=4.0)
 _EXACT_SAMPLES = 16
+_COUNTED_SAMPLES = 4
+# Operators that give another view of memory or only reserve it.
+_VIEWS = frozenset(
+    (
+        *("_record_function_enter_new", "_record_function_exit", "_reshape_alias", "_unsafe_view"),
+        *("alias", "as_strided", "detach", "empty", "empty_like", "empty_strided", "expand"),
+        *("is_same_size", "lift_fresh", "new_empty", "new_empty_strided", "permute", "reshape"),
+        *("select", "slice", "split", "squeeze", "t", "transpose", "unbind", "unsqueeze", "view"),
+    )
+)
+
+
+class Launches(TorchDispatchMode):
+    """Count operator calls that compute something; ``seen`` has them by name."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.seen: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Count one call, then do it."""
+        name = func.overloadpacket.__name__
+        if name not in _VIEWS:
+            self.seen[name] += 1
+        return func(*args, **(kwargs or {}))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -127,6 +158,7 @@ def _measure(args: argparse.Namespace, world: World) -> dict[str, Any]:
         },
         **identity,
         "largest_relative_gradient_difference_float64": exact,
+        "launches": launches(config),
         "clock": _clock_name(world),
         "settings": {k: v for k, v in vars(args).items() if k != "json"},
         "machine": {
@@ -183,7 +215,11 @@ def _plain(
     net = net.to(world.device).train()
     compute = Compute(net, net, train, world.device)
     optimizer = torch.optim.SGD(
-        net.parameters(), lr=train.lr, momentum=train.momentum, weight_decay=train.weight_decay
+        net.parameters(),
+        lr=train.lr,
+        momentum=train.momentum,
+        weight_decay=train.weight_decay,
+        foreach=True,  # as training does
     )
     x, y = x.to(world.device), y.to(world.device)
 
@@ -195,9 +231,8 @@ def _plain(
     return step
 
 
-def _adaqat(config: RunConfig, x: Tensor, y: Tensor, world: World) -> Callable[[], None]:
-    """Return ``probe_every`` steps of the training stage, of which one probes the widths."""
-    data = Dataset(
+def _dataset(config: RunConfig, x: Tensor, y: Tensor) -> Dataset:
+    return Dataset(
         name="random",
         layout="random",
         train_x=x,
@@ -207,6 +242,11 @@ def _adaqat(config: RunConfig, x: Tensor, y: Tensor, world: World) -> Callable[[
         num_classes=nets.info(config.network).num_classes,
         input_shape=tuple(x.shape[1:]),
     )
+
+
+def _adaqat(config: RunConfig, x: Tensor, y: Tensor, world: World) -> Callable[[], None]:
+    """Return ``probe_every`` steps of the training stage, of which one probes the widths."""
+    data = _dataset(config, x, y)
     session = open_session(config, Variant.named("learned"), data, None, world)
     stepper = Stepper(session, config, "train_step", data)
     x, y = x.to(world.device), y.to(world.device)
@@ -216,6 +256,31 @@ def _adaqat(config: RunConfig, x: Tensor, y: Tensor, world: World) -> Callable[[
             stepper.step(x, y)
 
     return steps
+
+
+def launches(config: RunConfig) -> dict[str, int]:
+    """Return the operator calls of one step: float, quantized, and quantized with its probes.
+
+    The steps are the training stage's own, with SGD's momentum there, on the CPU.
+    """
+    train = config.train.model_copy(update={"compile": False, "compile_mode": None})
+    adaqat = config.adaqat.model_copy(
+        update={"probing": config.adaqat.probing.model_copy(update={"every": 2})}
+    )
+    eager = config.model_copy(update={"train": train, "adaqat": adaqat})
+    world = World(torch.device("cpu"))
+    x, y = _batch(_COUNTED_SAMPLES, nets.info(config.network))
+    counts = {}
+    for variant, names in (("float", ("float",)), ("learned", ("quantized", "probing"))):
+        data = _dataset(eager, x, y)
+        session = open_session(eager, Variant.named(variant), data, None, world)
+        stepper = Stepper(session, eager, "train_step", data)
+        stepper.step(x, y)  # step 0 makes the momentum
+        for name in names:  # then step 1, and step 2, which probes
+            with Launches() as mode:
+                stepper.step(x, y)
+            counts[name] = mode.seen.total()
+    return counts
 
 
 def _identity(
@@ -281,6 +346,8 @@ def _table(result: dict[str, Any]) -> None:
         print(f"{name:12} {milliseconds:9.1f} ms per step ({result['clock']} time)")
     for key in (k for k in result if "_over_" in k and not k.startswith("spread")):
         print(f"{key:24} {result[key]:6.3f}")
+    counts = ", ".join(f"{name} {count:,}" for name, count in result["launches"].items())
+    print(f"launches of a step: {counts}")
     print(f"outputs bit-identical to stock Brevitas: {result['outputs_bit_identical']}")
     worst = result["largest_relative_gradient_difference"]
     exact = result["largest_relative_gradient_difference_float64"]

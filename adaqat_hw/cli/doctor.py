@@ -56,8 +56,8 @@ def checks() -> list[Check]:
 
 
 def _python() -> Check:
-    ok = sys.version_info[:2] == (3, 11)
-    remedy = "use Python 3.11 (finn-plus and brevitas are pinned for it)"
+    ok = (3, 11) <= sys.version_info[:2] <= (3, 13)
+    remedy = "use Python 3.11, 3.12 or 3.13"
     return Check("Python", ok, platform.python_version(), "everything", remedy)
 
 

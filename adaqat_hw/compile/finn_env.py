@@ -13,7 +13,7 @@ from pathlib import Path
 from adaqat_hw.errors import ConfigError, StageFailed, ToolNotFound
 from adaqat_hw.resources import flows_dir
 from adaqat_hw.schema import sha256_file, write_atomic
-from adaqat_hw.tools import FINN_PLUS_VERSION
+from adaqat_hw.tools import FINN_PLUS_VERSION, find_program
 from adaqat_hw.tools.run_program import MEMORY_ADVICE, run_program
 
 MARKER, LOG_FILE, REQUIREMENTS = (
@@ -28,6 +28,7 @@ _ASK_VERSIONS = (
     "print(json.dumps({d.metadata['Name']: d.version for d in importlib.metadata.distributions()}))"
 )
 _ASK_S = 120.0
+_PYTHON = (3, 11)
 _MAKE = "make it with 'adaqat-hw env create'"
 
 
@@ -94,6 +95,7 @@ def create(folder: Path, progress: Callable[[str], None]) -> EnvStatus:
 
     Raises:
         ConfigError: ``folder`` holds something else.
+        ToolNotFound: this is another Python than FINN's, which is not there.
         StageFailed: pip failed; the last meaningful line of its log.
     """
     folder = folder.absolute()
@@ -104,6 +106,7 @@ def create(folder: Path, progress: Callable[[str], None]) -> EnvStatus:
         raise ConfigError(
             f"{str(folder)!r} is not empty and no virtual environment; give another folder."
         )
+    maker = str(_maker())
     folder.mkdir(parents=True, exist_ok=True)
     _mark(folder, "incomplete")
     log = folder / LOG_FILE
@@ -113,7 +116,7 @@ def create(folder: Path, progress: Callable[[str], None]) -> EnvStatus:
     torch = f"torch=={pins()['torch']}"
     finn = f"finn-plus=={FINN_PLUS_VERSION}"
     steps: tuple[tuple[str, list[str]], ...] = (
-        ("the venv", [sys.executable, "-m", "venv", str(folder)]),
+        ("the venv", [maker, "-m", "venv", str(folder)]),
         (torch, [python, *_PIP, torch]),
         ("the pinned requirements", [python, *_PIP, "-r", requirements]),
         # Its own requirements name Brevitas, which would drag an older setuptools in.
@@ -127,6 +130,14 @@ def create(folder: Path, progress: Callable[[str], None]) -> EnvStatus:
     if not result.ok:
         raise StageFailed("env create", (result.remedy or "packages are missing").rstrip("."), log)
     return result
+
+
+def _maker() -> Path:
+    """Return a Python of the version that finn-plus is pinned for: this one, or another."""
+    if sys.version_info[:2] == _PYTHON:
+        return Path(sys.executable)
+    hint = "install Python 3.11, which finn-plus is pinned for,"
+    return find_program("python3.11", variable="ADAQAT_PYTHON311", hint=hint)
 
 
 def _run(argv: list[str], log: Path, step: str) -> None:

@@ -9,7 +9,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, stats
 
 from adaqat_hw.errors import ConfigError
 from adaqat_hw.schema import Record
@@ -186,6 +185,7 @@ def _solver(method: Method) -> _Solver:
     """
     if method not in ("lstsq", "nnls"):
         raise ConfigError(f"Unknown fitting method {method!r}; choose 'lstsq' or 'nnls'.")
+    from scipy import optimize  # training imports this package and fits nothing
 
     def solve(x: _Array, y: _Array) -> _Array | None:
         if not _determined(x):
@@ -238,4 +238,6 @@ def _mape(y: _Array, fitted: _Array) -> float | None:
 def _spearman(y: _Array, fitted: _Array) -> float | None:
     if np.ptp(y) == 0 or np.ptp(fitted) <= 1e-12 * max(1.0, float(np.abs(fitted).max())):
         return None
+    from scipy import stats
+
     return float(stats.spearmanr(y, fitted).statistic)

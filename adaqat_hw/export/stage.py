@@ -20,6 +20,7 @@ from adaqat_hw.export.rounding import rounding_noise
 from adaqat_hw.export.source import Trained, load_trained
 from adaqat_hw.export.verify import check_bits, compare_logits, require_agreement, run_graph
 from adaqat_hw.qonnx_file import load_qonnx
+from adaqat_hw.quant import tensor_float32
 from adaqat_hw.run import ExportFolder
 from adaqat_hw.schema import GOLDEN_FRAMES, InputQuant, QonnxArtifact, RunConfig, sha256_file
 from adaqat_hw.tools import package_versions
@@ -33,6 +34,7 @@ _CHUNK_BYTES = 256 * 2**20
 _TOOLS = ("torch", "brevitas", "qonnx", "onnx", "onnxruntime", "numpy")
 
 
+@tensor_float32(allowed=False)
 def export(
     config: RunConfig,
     train_folder: Path,

@@ -24,7 +24,15 @@ from adaqat_hw.quant.controller import (
 from adaqat_hw.quant.matmul import MatMul
 from adaqat_hw.quant.network import QuantizedNetwork, quantize
 from adaqat_hw.quant.plan_text import format_plan
-from adaqat_hw.quant.probes import compare_losses, draws_numbers, plan_losses, probe_losses
+from adaqat_hw.quant.precision import tensor_float32
+from adaqat_hw.quant.probes import (
+    Probes,
+    compare_losses,
+    draws_numbers,
+    plan_losses,
+    probe_losses,
+    run_probes,
+)
 from adaqat_hw.quant.quantizers import BitWidth
 from adaqat_hw.quant.range_calibration import calibrate_clips, fit_weight_ranges
 from adaqat_hw.quant.trace import network_spec
@@ -37,6 +45,7 @@ __all__ = [
     "Freeze",
     "Gradient",
     "MatMul",
+    "Probes",
     "QuantizedNetwork",
     "RoundOutcome",
     "StepEvents",
@@ -57,5 +66,7 @@ __all__ = [
     "quantize",
     "recalibrate_batch_norm",
     "round_steps",
+    "run_probes",
+    "tensor_float32",
     "use_running_statistics",
 ]

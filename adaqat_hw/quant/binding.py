@@ -82,7 +82,7 @@ class Binding:
             yield
         finally:
             for slot, width in before:
-                slot.set(width)
+                _switch(slot, width)
 
     def progress(self, fraction: float) -> None:
         """Take note of how far the learning phase is, 0 (warm-up over) to 1 (freeze)."""
@@ -283,6 +283,12 @@ def bind(
     )
     binding.apply()
     return binding
+
+
+def _switch(slot: BitWidth, bits: int) -> None:
+    # Setting a width writes to the device: a probe changes one width of many.
+    if slot.bits != bits:
+        slot.set(bits)
 
 
 def _set_others(network: QuantizedNetwork, grouping: Grouping, config: AdaqatConfig) -> None:

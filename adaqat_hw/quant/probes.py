@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,65 @@ def draws_numbers(net: nn.Module) -> bool:
     return any(isinstance(m, _DropoutNd) and m.p > 0 for m in net.modules())
 
 
+@dataclass(frozen=True)
+class Probes:
+    """Losses (scalars, on the device) of one batch at neighbouring widths, by width.
+
+    ``live`` is the loss at the present widths; None where the training's own serves as it.
+    """
+
+    losses: Mapping[str, Tensor]
+    live: Tensor | None
+
+    def fetch(
+        self, live: Tensor | None = None, mean: Callable[[Tensor], Tensor] | None = None
+    ) -> tuple[float, dict[str, float]]:
+        """Return the live loss and those of the probes: one transfer, which waits for a GPU.
+
+        Args:
+            live: training loss of the same batch and weights; needed where none was measured.
+            mean: of a tensor (losses,) over all processes that share the batch; None for one.
+        """
+        at = live if self.live is None else self.live
+        assert at is not None
+        values = torch.stack([value.detach().float() for value in (at, *self.losses.values())])
+        first, *others = (values if mean is None else mean(values)).cpu().tolist()
+        return first, dict(zip(self.losses, others, strict=True))
+
+
+def run_probes(
+    binding: Binding,
+    loss: Measure,
+    names: Collection[str] | None = None,
+    *,
+    measure_live: bool = True,
+) -> Probes:
+    """Measure the loss of each probe of the controller on one batch; nothing is fetched.
+
+    Call it at the weights of the live loss: in a training step before its forward pass. Between
+    the backward pass and the update the gradients may lie in memory that the next pass of a CUDA
+    graph uses. All passes see the same random state; widths, modes, running statistics and random
+    state are as before afterwards.
+
+    Args:
+        binding: the bound network.
+        loss: runs the network on the batch and returns its loss (scalar) at the present widths.
+        names: of the widths to probe; all that have a probe where None.
+        measure_live: measure the live loss as well, as dropout wants it: its passes must draw the
+            same numbers as the probes.
+    """
+    net, probes = binding.network, dict(binding.controller.probes())
+    probed = [name for name in probes if names is None or name in names]
+    measure = _with_same_numbers(net, loss)
+    losses: dict[str, Tensor] = {}
+    with probing(net):
+        live = measure() if measure_live else None
+        for name in probed:
+            with binding.at(probes[name]):
+                losses[name] = measure()
+    return Probes(losses, live)
+
+
 def probe_losses(
     binding: Binding,
     loss: Measure,
@@ -27,31 +87,16 @@ def probe_losses(
     live: Tensor | None = None,
     mean: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[float, dict[str, float]]:
-    """Return the live loss and the loss of each probe of the controller on one batch.
-
-    Call it BEFORE the optimizer's step: the weights must be those of the live loss. All passes
-    see the same random state; widths, modes, running statistics and random state are as before
-    afterwards.
+    """Return the live loss and the loss of each probe on one batch, fetched at once.
 
     Args:
-        binding: the bound network.
-        loss: runs the network on the batch and returns its loss (scalar) at the present widths.
-        names: of the widths to probe; all that have a probe where None.
-        live: training loss that serves as the live loss; measured as the probes are where None,
-            as dropout wants it: its passes must draw the same numbers.
+        binding: as of :func:`run_probes`, with ``loss`` and ``names``.
+        loss: likewise.
+        names: likewise.
+        live: training loss that serves as the live loss; measured where None.
         mean: of a tensor (losses,) over all processes that share the batch; None for one process.
     """
-    net, probes = binding.network, dict(binding.controller.probes())
-    probed = [name for name in probes if names is None or name in names]
-    measure = _with_same_numbers(net, loss)
-    with probing(net):
-        losses = [live.detach() if live is not None else measure()]
-        for name in probed:
-            with binding.at(probes[name]):
-                losses.append(measure())
-    values = torch.stack([value.float() for value in losses])
-    first, *others = (values if mean is None else mean(values)).cpu().tolist()
-    return first, dict(zip(probed, others, strict=True))
+    return run_probes(binding, loss, names, measure_live=live is None).fetch(live, mean)
 
 
 def compare_losses(

@@ -18,6 +18,7 @@ from adaqat_hw.schema.throughput import DEFAULT_FILL, ThroughputRequest
 from adaqat_hw.schema.uniform import UniformWidths
 
 EndMode = Literal["fixed", "learned"]
+CompileMode = Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"]
 # Real frames that the flow keeps with their golden outputs (flows/golden.py).
 GOLDEN_FRAMES = 128
 # Keys of [build] that each ask for a throughput; at most one of them is given.
@@ -64,9 +65,15 @@ class TrainConfig(Record):
     full-precision checkpoint in the same way, to distil from: ``distill_weight`` of the loss is
     then the divergence from its outputs at ``distill_temperature``. ``device`` is ``auto`` (a
     GPU where there is one), ``cpu``, ``cuda`` or ``cuda:1``. ``precision`` ``bfloat16`` runs
-    forward and backward passes of training in mixed precision; accuracies are always measured in
-    float32. ``compile`` hands the network to torch.compile. ``batch_size`` is the sum over all
-    processes that torchrun started.
+    forward and backward passes of training in mixed precision, ``tf32`` lets a GPU round the
+    inputs of convolutions and matrix products to TensorFloat-32; accuracies are always measured
+    in float32, without either. ``compile`` hands the network to torch.compile, in the mode
+    ``compile_mode`` where one is given. ``batch_size`` is the sum over all processes that
+    torchrun started.
+
+    The test split is evaluated every ``eval_every`` epochs and after the last one. A training can
+    resume from every ``checkpoint_every``-th epoch; where that is None, from an epoch that ended
+    at least a minute after the last one kept, and from the one in which the widths froze.
     """
 
     epochs: int = Field(default=20, gt=0)
@@ -86,11 +93,13 @@ class TrainConfig(Record):
     teacher: str | None = None
     distill_weight: float = Field(default=0.5, gt=0, le=1)
     distill_temperature: float = Field(default=4.0, gt=0)
-    checkpoint_every: int = Field(default=1, gt=0)
+    eval_every: int = Field(default=1, gt=0)
+    checkpoint_every: int | None = Field(default=None, gt=0)
     recalibrate_batches: int = Field(default=20, ge=0)
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
     compile: bool = False
+    compile_mode: CompileMode | None = None
     tensorboard: bool = False
     threads: int | None = Field(default=None, gt=0)
 
@@ -105,6 +114,15 @@ class TrainConfig(Record):
             raise ValueError(
                 f"frozen_norm_epochs = {self.frozen_norm_epochs!r} takes all of {self.epochs} "
                 "epochs, so batch norm would never see its statistics; lower it or raise epochs"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _mode_needs_compile(self) -> Self:
+        if self.compile_mode is not None and not self.compile:
+            raise ValueError(
+                f"compile_mode = {self.compile_mode!r} with compile = false: it says how "
+                "torch.compile works; set compile = true or leave compile_mode out"
             )
         return self
 

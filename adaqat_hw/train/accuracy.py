@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from adaqat_hw.quant import tensor_float32
+
 _TOP = 5
 
 
@@ -21,8 +23,9 @@ class Accuracy:
 
 
 @torch.no_grad()
+@tensor_float32(allowed=False)
 def accuracy(net: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Accuracy:
-    """Measure the accuracy over ``batches``; the network's train/eval mode is restored.
+    """Measure the accuracy over ``batches`` in float32; the network's train/eval mode is restored.
 
     Counts stay on the device until the end.
 

@@ -13,8 +13,11 @@ from adaqat_hw.errors import ConfigError
 from adaqat_hw.schema import RunConfig, digest_of, sha256_file
 from adaqat_hw.train.variant import Variant
 
-# Where and how a training runs: a change of these asks for no new training.
-_PASSIVE: dict[str, set[str]] = {"train": {"device", "tensorboard"}, "data": {"workers"}}
+# Where a training runs and what is kept of it: a change of these asks for no new training.
+_PASSIVE: dict[str, set[str]] = {
+    "train": {"device", "tensorboard", "checkpoint_every", "eval_every"},
+    "data": {"workers"},
+}
 
 
 def training_inputs(

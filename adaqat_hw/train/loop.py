@@ -14,11 +14,12 @@ from torch import nn
 
 from adaqat_hw import data
 from adaqat_hw.errors import ConfigError, StageFailed
-from adaqat_hw.quant import use_running_statistics
+from adaqat_hw.quant import tensor_float32, use_running_statistics
 from adaqat_hw.run import TrainFolder
-from adaqat_hw.schema import RunConfig, TrainResult
+from adaqat_hw.schema import RunConfig, TrainConfig, TrainResult
 from adaqat_hw.train.accuracy import Accuracy, accuracy
 from adaqat_hw.train.checkpoint import save
+from adaqat_hw.train.compute import records_graphs
 from adaqat_hw.train.digest import training_digest
 from adaqat_hw.train.loss import Teacher
 from adaqat_hw.train.result import Final, write_result
@@ -32,6 +33,8 @@ from adaqat_hw.train.world import World, join_world
 Progress = Callable[[dict[str, Any]], None]
 _LOGGER = logging.getLogger(__name__)
 _TICKS_PER_EPOCH = 10
+_GPU_TICK_SECONDS = 1.0  # a tick reads the loss, which makes a GPU wait
+_CHECKPOINT_SECONDS = 60.0
 _EVALUATION_BATCH = 500
 
 
@@ -48,7 +51,7 @@ def train(
 ) -> TrainResult:
     """Train one variant; resume from ``last.pt`` when the folder holds one of this training.
 
-    Writes ``spec.json``, ``log.jsonl``, ``last.pt`` (every ``train.checkpoint_every`` epochs),
+    Writes ``spec.json``, ``log.jsonl``, ``last.pt`` (as ``train.checkpoint_every`` says),
     ``checkpoint.pt`` (the final state_dict), ``plan.json`` (not in full precision), with
     ``train.tensorboard`` also ``tensorboard/``, and, last, ``result.json``. On one machine with
     one thread count a resumed training ends with the same bits as one that was never stopped; it
@@ -65,9 +68,10 @@ def train(
         config: the run.
         variant: which of its trainings.
         folder: where the files go; made when missing.
-        progress: called with each log record and, ten times per epoch, with
+        progress: called with each log record and, up to ten times per epoch, with
             ``{"event": "step", "epoch", "epochs", "step", "steps", "train_loss"}``. An exception
-            from it ends the training; it can be resumed.
+            from it ends the training, which can be resumed: one at an epoch's record, in a
+            training of one process, from that epoch on.
         init_checkpoint: ``checkpoint.pt`` of the full-precision training to fine-tune from. A
             training resumes with the one that it began with.
         teacher_checkpoint: ``checkpoint.pt`` of the full-precision training to distil from, the
@@ -85,14 +89,25 @@ def train(
     if config.train.tensorboard:
         require_tensorboard()
     world = join_world(config.train.device)
+    _refuse_shared_graphs(config.train, world)
     devices = [world.device] if world.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), _threads(config.train.threads):
+    tf32 = tensor_float32(allowed=config.train.precision == "tf32")
+    with torch.random.fork_rng(devices=devices), _threads(config.train.threads), tf32:
         # Full precision has no teacher.
         teacher = None if variant.mode == "float" else teacher_checkpoint
         digest = training_digest(config, variant, init=init_checkpoint, teacher=teacher)
         training = _Training(config, variant, folder, world, digest, progress)
         source = data.load(config.data, config.seed) if dataset is None else dataset
         return training.open(source, init_checkpoint, teacher, net).run()
+
+
+def _refuse_shared_graphs(train: TrainConfig, world: World) -> None:
+    if records_graphs(train) and world.size > 1:
+        raise ConfigError(
+            f"train.compile_mode is {train.compile_mode!r} for {world.size} processes: CUDA graphs "
+            "and the averaging of gradients between processes do not go together; set 'default' or "
+            "train in one process."
+        )
 
 
 @contextmanager
@@ -122,7 +137,7 @@ class _Training:
         self._world = world
         self._progress = progress or (lambda event: None)
         self._digest = digest
-        self._started = time.monotonic()
+        self._started = self._ticked = self._saved = time.monotonic()
         self._log: Trajectory | None = None
         self._tensorboard: TensorboardWriter | None = None
 
@@ -221,6 +236,7 @@ class _Training:
         meter.reset()
         lr = schedule.lr_at(session.step)
         tick = max(1, schedule.steps_per_epoch // _TICKS_PER_EPOCH)
+        learned = self._learns()
         position = {"epoch": session.epoch + 1, "epochs": schedule.epochs}
         batches = self._data.train_batches(
             train.batch_size,
@@ -232,23 +248,58 @@ class _Training:
         for count, (x, y) in enumerate(batches, start=1):
             for record in self._stepper.step(x, y):
                 self._write({**record, **position})
-            if count % tick == 0 and world.leads:
+            if count % tick == 0 and world.leads and self._may_tick():
                 facts = {"step": session.step, "steps": schedule.steps}
                 self._tick({**position, **facts, "train_loss": float(meter.mean())})
         meter.check(session.step - 1, lr)
         session.epoch += 1
         self._check_alike()
         world.share_norms(session.net)
-        reached = self._accuracy()
         record = {"event": "epoch", **position, "step": session.step, "lr": lr}
         record["train_loss"] = float(world.mean(meter.mean()))
-        record.update(_fractions(reached))
-        self._write({**record, **self._stepper.facts()})
-        if session.epoch % train.checkpoint_every == 0 or session.epoch == schedule.epochs:
+        record.update(_fractions(self._accuracy() if self._evaluates() else None))
+        record.update(self._stepper.facts())
+        self._log_record(record)
+        due = self._keeps(froze=learned and not self._learns())
+        if due:
             self._checkpoint()
+        try:
+            self._report(record)
+        except BaseException:
+            if not due and world.size == 1:
+                self._checkpoint()
+            raise
+
+    def _may_tick(self) -> bool:
+        """Tell whether progress may be reported within an epoch."""
+        now = time.monotonic()
+        if self._world.device.type != "cpu" and now - self._ticked < _GPU_TICK_SECONDS:
+            return False
+        self._ticked = now
+        return True
+
+    def _learns(self) -> bool:
+        binding = self._session.binding
+        return binding is not None and not binding.controller.done
+
+    def _evaluates(self) -> bool:
+        session, every = self._session, self._config.train.eval_every
+        return session.epoch % every == 0 or session.epoch == session.schedule.epochs
+
+    def _keeps(self, *, froze: bool) -> bool:
+        """Tell whether this epoch's state is written. Collective."""
+        session, every = self._session, self._config.train.checkpoint_every
+        if session.epoch == session.schedule.epochs:
+            return True
+        if every is not None:
+            return session.epoch % every == 0
+        # Clocks of several processes differ: the first one decides.
+        late = time.monotonic() - self._saved >= _CHECKPOINT_SECONDS
+        return bool(self._world.gather(late or froze)[0])
 
     def _checkpoint(self) -> None:
         session = self._session
+        self._saved = time.monotonic()
         session.log_lines = self._log.lines if self._log else 0
         session.seconds = self._seconds()
         state = session.state(self._digest)
@@ -296,12 +347,18 @@ class _Training:
         return self._earlier + time.monotonic() - self._started
 
     def _write(self, record: dict[str, Any]) -> None:
-        if self._log is None:
-            return
-        self._log.write(record)
+        self._log_record(record)
+        self._report(record)
+
+    def _log_record(self, record: dict[str, Any]) -> None:
+        if self._log is not None:
+            self._log.write(record)
         if self._tensorboard is not None:
             self._tensorboard.write(record)
-        self._progress(record)
+
+    def _report(self, record: dict[str, Any]) -> None:
+        if self._world.leads:
+            self._progress(record)
 
     def _tick(self, facts: dict[str, Any]) -> None:
         if self._tensorboard is not None:
@@ -310,6 +367,9 @@ class _Training:
         self._progress({"event": "step", **facts})
 
 
-def _fractions(reached: Accuracy) -> dict[str, float]:
-    both = {"accuracy": reached.top1, "accuracy_top5": reached.top5}
-    return {name: value for name, value in both.items() if value is not None}
+def _fractions(reached: Accuracy | None) -> dict[str, float | None]:
+    """Return what a log record says of an accuracy, None where none was measured."""
+    if reached is None:
+        return {"accuracy": None}
+    top5 = {} if reached.top5 is None else {"accuracy_top5": reached.top5}
+    return {"accuracy": reached.top1, **top5}

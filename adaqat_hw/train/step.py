@@ -13,13 +13,15 @@ from torch import Tensor, nn
 from adaqat_hw.data import DataSource
 from adaqat_hw.quant import (
     BitWidth,
+    Probes,
     StepEvents,
     calibrate_clips,
     compare_losses,
     draws_numbers,
     fit_weight_ranges,
-    probe_losses,
     recalibrate_batch_norm,
+    run_probes,
+    tensor_float32,
 )
 from adaqat_hw.schema import ProbingConfig, RunConfig
 from adaqat_hw.train.allocation import Allocation
@@ -34,8 +36,8 @@ _LOGGED_PROBES_PER_EPOCH = 20
 class Stepper:
     """Do training steps of a session.
 
-    On a GPU a step fetches nothing but the losses of its probes, in one transfer; ``meter`` keeps
-    the training losses on the device.
+    On a GPU a step fetches nothing but the losses of its probes, in one transfer after all its
+    work was handed over; ``meter`` keeps the training losses on the device.
 
     Args:
         session: what is trained.
@@ -76,9 +78,8 @@ class Stepper:
     def step(self, x: Tensor, y: Tensor) -> list[dict[str, Any]]:
         """Do one step; return the width records to log.
 
-        The probes reuse the training loss as the loss at the present widths, so they run between
-        the backward pass and the optimizer's update: the weights are still the same. New widths
-        take effect after the update.
+        The probes reuse the training loss as the loss at the present widths: they run before its
+        pass, at the same weights. New widths take effect after the update.
 
         Args:
             x: this process's part of the batch (n, ...).
@@ -88,17 +89,18 @@ class Stepper:
             StageFailed: the loss is not finite.
         """
         session = self._session
+        session.optimizer.zero_grad(set_to_none=True)
         records = [*self._freeze_on_schedule(), *self._allocate()]
         lr = session.schedule.lr_at(session.step)
         for group in session.optimizer.param_groups:
             group["lr"] = lr
-        session.optimizer.zero_grad(set_to_none=True)
         taught = self._teacher.logits(x) if self._teacher is not None else None
+        probes = self._probe(x, y, taught)
         loss = training_loss(self._config.train, self._compute.training(x), y, taught)
         self.meter.add(loss, session.step, lr)
         loss.backward()  # type: ignore[no-untyped-call]
-        moved = self._move_widths(x, y, taught, loss)
         session.optimizer.step()
+        moved = None if probes is None else self._move_widths(probes, loss)
         session.step += 1
         if moved is not None:
             records.extend(self._after_move(*moved, lr))
@@ -147,7 +149,8 @@ class Stepper:
         if not count or session.quantized is None or not self._has_norms():
             return False
         batches = self._data.calibration_batches(self._config.train.batch_size, count)
-        recalibrate_batch_norm(session.net, batches)
+        with tensor_float32(allowed=False):
+            recalibrate_batch_norm(session.net, batches)
         session.world.share_norms(session.net)
         return True
 
@@ -155,9 +158,8 @@ class Stepper:
         kinds = (nn.BatchNorm1d, nn.BatchNorm2d)
         return any(isinstance(m, kinds) for m in self._session.net.modules())
 
-    def _move_widths(
-        self, x: Tensor, y: Tensor, taught: Tensor | None, loss: Tensor
-    ) -> tuple[StepEvents, dict[str, float]] | None:
+    def _probe(self, x: Tensor, y: Tensor, taught: Tensor | None) -> Probes | None:
+        """Measure the probes that are due in this step; None where none is."""
         session, schedule, binding = self._session, self._session.schedule, self._session.binding
         if binding is None or binding.controller.done:
             return None
@@ -172,13 +174,17 @@ class Stepper:
         count = self._probe_samples(len(x))
         # Dropout draws anew in every pass, and other samples have another loss: then the probes
         # need a live loss measured as they are.
-        live = loss if count == len(x) and not self._random else None
-        again = partial(
+        measure_live = count < len(x) or self._random
+        measure = partial(
             self._loss, x[:count], y[:count], None if taught is None else taught[:count]
         )
-        at, probes = probe_losses(binding, again, names, live=live, mean=session.world.mean)
-        events = binding.step(probes, at, at_step=session.step)
-        return events, {"live": at, **probes}
+        return run_probes(binding, measure, names, measure_live=measure_live)
+
+    def _move_widths(self, probes: Probes, loss: Tensor) -> tuple[StepEvents, dict[str, float]]:
+        session, binding = self._session, self._session.binding
+        assert binding is not None
+        at, losses = probes.fetch(loss, session.world.mean)
+        return binding.step(losses, at, at_step=session.step), {"live": at, **losses}
 
     def _loss(self, x: Tensor, y: Tensor, taught: Tensor | None) -> Tensor:
         return training_loss(self._config.train, self._compute.probe(x), y, taught)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from dataclasses import dataclass
 from datetime import timedelta
@@ -43,7 +44,12 @@ class World:
         if self.size == 1:
             return net
         own = [self.device.index] if self.device.type == "cuda" else None
-        return DistributedDataParallel(net, device_ids=own, forward_sync_buffers=False)
+        # The switch is named broadcast_buffers before torch 2.13, which warns of that name. That
+        # one also keeps buffers unsent at the start: all processes make or load the same.
+        names = inspect.signature(DistributedDataParallel).parameters
+        new = "forward_sync_buffers" in names
+        switch: dict[str, Any] = {"forward_sync_buffers" if new else "broadcast_buffers": False}
+        return DistributedDataParallel(net, device_ids=own, **switch)
 
     def mean(self, values: Tensor) -> Tensor:
         """Return the mean of a tensor over all processes: the same bits in each of them."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from adaqat_hw.tools import package_version
+from benchmarks.train_step import _config, _parser, launches
 
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "train_step.py"
 
@@ -38,8 +39,26 @@ def test_it_prints_the_ratios_and_proves_equal_outputs(network):
     assert result["largest_relative_gradient_difference"] < 1e-2
     assert result["largest_relative_gradient_difference_float64"] < 1e-9
     assert set(result["step_ms"]) == {"float", "stock", "adaqat"}
+    assert 0 < result["launches"]["float"] < result["launches"]["quantized"]
     assert result["settings"]["network"] == network
     assert result["versions"]["torch"] == package_version("torch")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "most"),
+    [
+        ([], {"float": 180, "quantized": 833, "probing": 1892}),
+        # Six probes, each of one width.
+        (
+            ["--granularity", "layer", "--probes-per-step", "6"],
+            {"float": 180, "quantized": 835, "probing": 3805},
+        ),
+    ],
+)
+def test_a_step_of_resnet20_launches_no_more_than_it_did(arguments, most):
+    counts = launches(_config(_parser().parse_args(arguments)))
+    assert counts.keys() == most.keys()
+    assert all(counts[name] <= most[name] for name in most), counts
 
 
 def test_bad_arguments_are_refused():

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from adaqat_hw.compile import finn_env
-from adaqat_hw.errors import ConfigError, StageFailed
+from adaqat_hw.errors import ConfigError, StageFailed, ToolNotFound
 
 
 def write_python(folder: Path, versions: dict[str, str] | None, pip: str = "sys.exit(0)") -> None:
@@ -147,3 +147,21 @@ def test_a_file_is_no_folder(tmp_path):
     path.write_text("")
     with pytest.raises(ConfigError, match="is a file"):
         finn_env.create(path, lambda text: None)
+
+
+def test_another_python_makes_it_with_the_one_that_finn_is_pinned_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(finn_env, "_PYTHON", (3, 0))
+    monkeypatch.delenv("ADAQAT_PYTHON311", raising=False)
+    monkeypatch.setattr(finn_env.sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    message = (
+        "'python3.11' was not found in this environment or on PATH; install Python 3.11, which "
+        "finn-plus is pinned for, or set ADAQAT_PYTHON311."
+    )
+    with pytest.raises(ToolNotFound, match=f"^{re.escape(message)}$"):
+        finn_env.create(tmp_path / "env", lambda line: None)
+    assert not (tmp_path / "env").exists()
+    maker = tmp_path / "python3.11"
+    maker.write_text("")
+    maker.chmod(0o755)
+    assert finn_env._maker() == maker

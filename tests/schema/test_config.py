@@ -55,9 +55,10 @@ def test_overrides_take_toml_values(config_file):
 
 
 TRAIN_KEYS = (
-    "batch_size, checkpoint_every, compile, decay, device, distill_temperature, distill_weight, "
-    "epochs, frozen_norm_epochs, init, label_smoothing, lr, lr_warmup_epochs, momentum, nesterov, "
-    "optimizer, precision, recalibrate_batches, restart_at, restart_lr, teacher, tensorboard, "
+    "batch_size, checkpoint_every, compile, compile_mode, decay, device, "
+    "distill_temperature, distill_weight, epochs, eval_every, frozen_norm_epochs, init, "
+    "label_smoothing, lr, lr_warmup_epochs, momentum, nesterov, optimizer, precision, "
+    "recalibrate_batches, restart_at, restart_lr, teacher, tensorboard, "
     "threads, weight_decay"
 )
 
@@ -66,6 +67,11 @@ TRAIN_KEYS = (
     ("override", "message"),
     [
         ("train.epochs=0", "train.epochs = 0: Input should be greater than 0."),
+        (
+            "train.compile_mode=reduce-overhead",
+            "train: compile_mode = 'reduce-overhead' with compile = false: it says how "
+            "torch.compile works; set compile = true or leave compile_mode out.",
+        ),
         ("train.epoch=3", f"unknown key 'train.epoch'; allowed here: {TRAIN_KEYS}."),
         (
             "trian.epochs=3",

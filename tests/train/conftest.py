@@ -8,7 +8,14 @@ import pytest
 from adaqat_hw.schema import RunConfig, parse_config
 
 _ADAQAT = {"lr_weights": 0.1, "lr_acts": 0.05, "warmup_epochs": 1, "freeze": {"at": 0.8}}
-_TRAIN = {"epochs": 4, "batch_size": 32, "lr": 0.05, "threads": 1, "recalibrate_batches": 3}
+_TRAIN = {
+    "epochs": 4,
+    "batch_size": 32,
+    "lr": 0.05,
+    "threads": 1,
+    "recalibrate_batches": 3,
+    "checkpoint_every": 1,
+}
 
 
 @pytest.fixture

@@ -47,3 +47,46 @@ def test_the_shared_network_is_what_training_runs(net):
     compute, x = Compute(net, shared, TrainConfig(), CPU), torch.randn(2, 3, 8, 8)
     assert torch.equal(compute.training(x), shared(x))
     assert torch.equal(compute.probe(x), net(x))
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Record compilations, beginnings of iterations and passes, in order; compile nothing."""
+    events = []
+
+    def compiled(net, mode):
+        events.append(f"compile {mode}")
+
+        def forward(x):
+            events.append("pass")
+            return buffer if len(x) == 2 else net(x)
+
+        return forward
+
+    buffer = torch.zeros(2, 4)
+    monkeypatch.setattr(torch, "compile", compiled)
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: events.append("begin"))
+    return events, buffer
+
+
+@pytest.mark.parametrize("mode", ["reduce-overhead", "max-autotune"])
+def test_every_pass_of_a_graph_begins_an_iteration_and_measured_outputs_are_copies(
+    net, calls, mode
+):
+    events, buffer = calls
+    compute = Compute(net, net, TrainConfig(compile=True, compile_mode=mode), CPU)
+    x = torch.randn(2, 3, 8, 8)
+    probe = compute.probe(x)
+    assert torch.equal(probe, buffer)
+    assert probe.data_ptr() != buffer.data_ptr()
+    # The loss is learned from before the next pass.
+    assert compute.training(x).data_ptr() == buffer.data_ptr()
+    assert events == [f"compile {mode}", "begin", "pass", "begin", "pass"]
+
+
+@pytest.mark.parametrize("mode", [None, "default", "max-autotune-no-cudagraphs"])
+def test_without_graphs_nothing_is_copied(net, calls, mode):
+    events, buffer = calls
+    compute = Compute(net, net, TrainConfig(compile=True, compile_mode=mode), CPU)
+    assert compute.probe(torch.randn(2, 3, 8, 8)).data_ptr() == buffer.data_ptr()
+    assert events == [f"compile {mode}", "pass"]

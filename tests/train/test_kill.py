@@ -26,6 +26,7 @@ limit_test = 100
 epochs = 20
 batch_size = 32
 threads = 1
+checkpoint_every = 1
 [adaqat]
 granularity = "layer"
 lr_weights = 0.1

@@ -19,7 +19,7 @@ import torch
 from adaqat_hw import nets
 from adaqat_hw.errors import ConfigError
 from adaqat_hw.schema import RunConfig, TrainResult
-from adaqat_hw.train import Variant, load_weights, read_trajectory, train
+from adaqat_hw.train import Variant, load_weights, loop, read_trajectory, train, world
 from adaqat_hw.train.world import World, join_world
 
 Make = Callable[..., RunConfig]
@@ -165,3 +165,45 @@ def test_alone_everything_is_what_it_was(monkeypatch: pytest.MonkeyPatch) -> Non
     assert world.mean(values) is values
     assert world.gather("x") == ["x"]
     assert world.leads
+
+
+def test_cuda_graphs_are_refused_for_several_processes(
+    make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = World(torch.device("cpu"), 0, 2)
+    monkeypatch.setattr(loop, "join_world", lambda device: two)
+    config = make_config(train={"compile": True, "compile_mode": "reduce-overhead"})
+    message = (
+        "train.compile_mode is 'reduce-overhead' for 2 processes: CUDA graphs and the averaging of "
+        "gradients between processes do not go together; set 'default' or train in one process."
+    )
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        train(config, Variant.named("float"), tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+
+
+def test_buffers_are_left_alone_under_either_name_of_the_switch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given: list[dict[str, object]] = []
+
+    class Before:  # torch 2.12
+        def __init__(
+            self, net: object, device_ids: object = None, broadcast_buffers: bool = True
+        ) -> None:
+            given.append({"broadcast_buffers": broadcast_buffers})
+
+    class Now:  # torch 2.13
+        def __init__(
+            self,
+            net: object,
+            device_ids: object = None,
+            broadcast_buffers: bool | None = None,
+            forward_sync_buffers: bool | None = None,
+        ) -> None:
+            given.append({"broadcast": broadcast_buffers, "forward": forward_sync_buffers})
+
+    for kind in (Before, Now):
+        monkeypatch.setattr(world, "DistributedDataParallel", kind)
+        World(torch.device("cpu"), 0, 2).share(torch.nn.Linear(1, 1))
+    assert given == [{"broadcast_buffers": False}, {"broadcast": None, "forward": False}]
