@@ -60,7 +60,7 @@ def test_only_what_is_copied_reaches_the_build(image):
 
 def test_the_image_holds_all_that_the_package_is_made_from(image):
     folders = set(PROJECT["tool"]["setuptools"]["package-dir"].values())
-    assert folders == {"adaqat_hw", "configs", "flows", "hw"}
+    assert folders == {"adaqat_hw", "configs", "flows", "hw", "zoo"}
     assert folders | {"pyproject.toml", "README.md", "LICENSE"} <= set(image.copied())
 
 
