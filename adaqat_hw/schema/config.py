@@ -254,7 +254,9 @@ class BuildConfig(Record):
 class RunConfig(Record):
     """A whole run: one network learned, exported, built and compared.
 
-    Version 2: ``[adaqat]`` holds ``probing``, ``freeze`` and ``budget``.
+    ``[float_train]`` is the schedule of the full-precision variant, in place of ``[train]`` as a
+    whole: keys that it leaves out have their defaults. Version 2: ``[adaqat]`` holds ``probing``,
+    ``freeze`` and ``budget``.
     """
 
     schema_version: ClassVar[int] = 2
@@ -268,10 +270,28 @@ class RunConfig(Record):
     network: NetworkConfig
     data: DataConfig
     train: TrainConfig = TrainConfig()
+    float_train: TrainConfig | None = None
     quant: QuantConfig = QuantConfig()
     adaqat: AdaqatConfig = AdaqatConfig()
     compare: CompareConfig = CompareConfig()
     build: BuildConfig | None = None
+
+    def in_full_precision(self) -> Self:
+        """Return the run as its full-precision variant trains."""
+        if self.float_train is None:
+            return self
+        return self.model_copy(update={"train": self.float_train, "float_train": None})
+
+    @model_validator(mode="after")
+    def _full_precision_starts_from_nothing(self) -> Self:
+        for key in ("init", "teacher"):
+            value = getattr(self.float_train, key, None)
+            if value is not None:
+                raise ValueError(
+                    f"float_train.{key} = {value!r}: full precision is trained from scratch and "
+                    "without a teacher; leave the key out"
+                )
+        return self
 
     @field_validator("name")
     @classmethod

@@ -43,6 +43,8 @@ def training_inputs(
     Raises:
         ConfigError: a checkpoint does not exist.
     """
+    if variant.mode == "float":
+        config = config.in_full_precision()
     body = config.model_dump(mode="json", exclude=_PASSIVE)
     sections = ["seed", "network", "data", "train"]
     if variant.mode != "float":

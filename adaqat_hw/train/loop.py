@@ -86,6 +86,8 @@ def train(
         StageFailed: the loss became infinite or no number.
         ToolNotFound: ``train.tensorboard`` without the package.
     """
+    if variant.mode == "float":
+        config = config.in_full_precision()
     if config.train.tensorboard:
         require_tensorboard()
     world = join_world(config.train.device)

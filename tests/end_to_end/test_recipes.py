@@ -116,7 +116,9 @@ SMALL = {
     "cifar10-single-layer": RESNET20,
     "cifar10-resnet20": RESNET20,
     "cifar10-resnet20-finetune": RESNET20,
+    "cifar10-resnet20-lambda": RESNET20,
     "cifar10-resnet20-layers": RESNET20,
+    "cifar10-resnet8": Small(cifar10, {"channels": [2, 4, 4], "blocks": 1}),
     "cifar10-mobilenet-v1": Small(cifar10, {**MOBILE, "repeats": [1, 1, 1, 1, 1]}),
     "cifar10-mobilenet-v2": Small(
         cifar10, {**MOBILE, "repeats": [1, 1, 2, 1, 1, 1, 1], "head_channels": 8}
@@ -140,6 +142,7 @@ EVERYWHERE = (
     "train.epochs=1",
     "train.batch_size=8",
     "train.lr_warmup_epochs=0",
+    "train.frozen_norm_epochs=0",
     "train.recalibrate_batches=2",
     "train.device='cpu'",
     "train.threads=1",
@@ -176,6 +179,8 @@ def small_sets(name: str) -> list[str]:
     recipe, small = load_config(RECIPES[name]), SMALL[name]
     listed = ", ".join(f"{key} = {json.dumps(value)}" for key, value in small.options.items())
     sets = [*EVERYWHERE, *small.sets, f"network.options={{ {listed} }}"]
+    if recipe.float_train is not None:
+        sets.append("float_train={ epochs = 1, batch_size = 8, device = 'cpu', threads = 1 }")
     if recipe.adaqat.budget.bitops is not None:
         little = load_config(RECIPES[name], tuple(sets))
         low, high = work(recipe, 2), work(recipe, 8)
@@ -260,6 +265,8 @@ def check(folder: Path, variant: str, config: RunConfig) -> None:
     assert plan.source == "adaqat"
     moves = [row for row in rows if row["event"] == "widths"]
     probed = {gradient["name"] for row in moves for gradient in row["gradients"]}
+    if config.adaqat.allocates:
+        probed = {name for row in rows if row["event"] == "allocation" for name in row["scores"]}
     assert probed
     assert probed <= set(result.frozen_at)
     assert all(row["hardware_lambda"] >= 0 and row["bitops"] > 0 for row in moves)

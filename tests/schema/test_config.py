@@ -75,7 +75,7 @@ TRAIN_KEYS = (
         ("train.epoch=3", f"unknown key 'train.epoch'; allowed here: {TRAIN_KEYS}."),
         (
             "trian.epochs=3",
-            "unknown key 'trian'; allowed here: adaqat, build, compare, data, name, network, "
+            "unknown key 'trian'; allowed here: adaqat, build, compare, data, float_train, name, network, "
             "quant, seed, train.",
         ),
         (
@@ -300,7 +300,7 @@ def tables(model, name):
         inner = next((kind for kind in kinds if hasattr(kind, "model_fields")), None)
         if inner is None:
             keys[key] = field
-        else:
+        elif key != "float_train":  # it has the keys of [train]
             yield from tables(inner, f"{name}.{key}" if name else key)
     yield f"[{name}]" if name else "(top level)", keys
 
@@ -344,6 +344,12 @@ def test_the_configuration_page_has_every_key_and_default(heading):
             {"epochs": 2, "frozen_norm_epochs": 2},
             "frozen_norm_epochs = 2 takes all of 2 epochs, so batch norm would never see its "
             "statistics; lower it or raise epochs.",
+        ),
+        (
+            "float_train",
+            {"init": "float"},
+            "float_train.init = 'float': full precision is trained from scratch and without a "
+            "teacher; leave the key out.",
         ),
         (
             "adaqat",
