@@ -46,8 +46,10 @@ def best_plan(
     controller: AdaQatController,
     live: Sequence[float],
     scored: Mapping[Neighbour, Sequence[float]],
-) -> dict[str, int]:
+) -> tuple[dict[str, int], bool]:
     """Return the plan of the least estimated score within the budget, one bit around the present.
+
+    With it goes whether no other has less: where that cannot be told exactly, it is a good plan.
 
     Args:
         controller: the present widths, their bounds and the limited cost.
@@ -70,20 +72,24 @@ def best_plan(
     limit = cost.limit
     exact = allocate_exactly(bits, scores, cost.value, limit)
     if exact is not None:
-        return exact
+        return exact, True
     free = [controller.widths[name] for name in controller.free]
-    return allocate_near(bits, free, cost.value, limit, worth)
+    return allocate_near(bits, free, cost.value, limit, worth), False
 
 
 @dataclass(frozen=True)
 class RoundOutcome:
-    """What one round found: ``difference`` is the score of ``plan`` minus that of ``live``."""
+    """What one round found: ``difference`` is the score of ``plan`` minus that of ``live``.
+
+    ``exact`` says whether no plan has a smaller sum of single scores.
+    """
 
     live: dict[str, int]
     plan: dict[str, int]
     difference: float | None
     standard_error: float | None
     taken: bool
+    exact: bool = True
 
     def as_dict(self, cost: HardwareCost) -> dict[str, Any]:
         """Return all of it for the log, JSON-able, with a sentence that says so."""
@@ -103,11 +109,16 @@ class RoundOutcome:
                 f"with a standard error of {self.standard_error:.4f}"
             )
         verdict = "taken" if self.taken else "not taken"
-        return f"The best plan by single scores ({own}; {changes}) is {verdict}: {measured}."
+        plan = "best plan" if self.exact else "best plan that was found"
+        return f"The {plan} by single scores ({own}; {changes}) is {verdict}: {measured}."
 
 
 def judge(
-    live: Mapping[str, int], plan: Mapping[str, int], differences: Sequence[float]
+    live: Mapping[str, int],
+    plan: Mapping[str, int],
+    differences: Sequence[float],
+    *,
+    exact: bool = True,
 ) -> RoundOutcome:
     """Decide whether to move to ``plan``: only where it is better beyond two standard errors.
 
@@ -115,8 +126,10 @@ def judge(
         live: the present widths.
         plan: those of :func:`best_plan`.
         differences: the scores of ``plan`` minus those of ``live``, by batch.
+        exact: as :func:`best_plan` says.
     """
     if plan == live or len(differences) < 2:
-        return RoundOutcome(dict(live), dict(plan), None, None, taken=False)
+        return RoundOutcome(dict(live), dict(plan), None, None, taken=False, exact=exact)
     mean, error = mean_and_error(differences)
-    return RoundOutcome(dict(live), dict(plan), mean, error, taken=mean < -BETTER_BY * error)
+    taken = mean < -BETTER_BY * error
+    return RoundOutcome(dict(live), dict(plan), mean, error, taken=taken, exact=exact)

@@ -14,8 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations, product
 
 import numpy as np
-from scipy.optimize import Bounds, LinearConstraint, milp
-from scipy.sparse import lil_array
 
 Cost = Callable[[Mapping[str, int]], float]
 Scores = Mapping[str, Mapping[int, float]]
@@ -37,9 +35,9 @@ def allocate_exactly(
         limit: not to be exceeded.
 
     Returns:
-        The widths; None where no choice fits, where the cost is no such sum, or where too many
-        widths interact to list their choices: :func:`adaqat_hw.quant.allocate.allocate` then finds
-        a good plan, if not the best.
+        The widths; None where no choice fits, where the cost is no such sum, where too many widths
+        interact to list their choices, or where SciPy is missing (a training machine need not have
+        it): :func:`adaqat_hw.quant.allocate.allocate` then finds a good plan, if not the best.
     """
     names = [name for name, row in scores.items() if row]
     start = {**live, **{name: min(scores[name]) for name in names}}
@@ -101,6 +99,11 @@ def _knapsack(
     values: Sequence[Sequence[float]], prices: Sequence[Sequence[float]], room: float
 ) -> list[int] | None:
     """Return which choice of each set has the least sum of values within ``room``."""
+    try:
+        from scipy.optimize import Bounds, LinearConstraint, milp
+        from scipy.sparse import lil_array
+    except ImportError:
+        return None
     sizes = [len(row) for row in values]
     count = sum(sizes)
     flat = np.array([v for row in values for v in row], dtype=float)

@@ -94,7 +94,8 @@ class Allocation:
         plans = [live, *({**live, name: bits} for name, bits in near)]
         mean = self._session.world.mean
         first, *others = plan_losses(binding, self._scores(binding), plans, mean=mean)
-        plan = best_plan(binding.controller, first, dict(zip(near, others, strict=True)))
+        scored = dict(zip(near, others, strict=True))
+        plan, exact = best_plan(binding.controller, first, scored)
         differences: list[float] = []
         if plan != live:
             # The batches that chose the plan would flatter it.
@@ -102,10 +103,10 @@ class Allocation:
             own, other = plan_losses(binding, fresh, [plan, live], mean=mean)
             differences = [a - b for a, b in zip(own, other, strict=True)]
         table: dict[str, dict[int, float]] = {}
-        for (name, bits), values in zip(near, others, strict=True):
+        for (name, bits), values in scored.items():
             gaps = [a - b for a, b in zip(values, first, strict=True)]
             table.setdefault(name, {})[bits] = sum(gaps) / len(gaps)
-        return judge(live, plan, differences), table
+        return judge(live, plan, differences, exact=exact), table
 
     def _scores(self, binding: Binding, *, fresh: bool = False) -> Iterator[Callable[[], Tensor]]:
         """Yield what scores the network on one batch; lower is better."""

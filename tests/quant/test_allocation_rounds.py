@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 
 import pytest
 
@@ -47,7 +48,8 @@ def test_neighbours_keep_the_bounds():
 def test_bits_move_from_where_they_are_worth_little_to_where_they_are_worth_much():
     at = controller(3200)  # 4/4 everywhere
     worths = {"weights:a": 1.0, "acts:a": 1.0, "weights:b": 0.01, "acts:b": 0.01}
-    plan = best_plan(at, *scored(at, lambda name, bit: worths[name] * 4.0 ** (4 - bit)))
+    plan, exact = best_plan(at, *scored(at, lambda name, bit: worths[name] * 4.0 ** (4 - bit)))
+    assert exact
     assert plan["weights:a"] + plan["acts:a"] > 8 > plan["weights:b"] + plan["acts:b"]
     assert at.cost.value(plan) <= 3200
     assert all(abs(plan[name] - 4) <= 1 for name in NAMES)
@@ -56,7 +58,7 @@ def test_bits_move_from_where_they_are_worth_little_to_where_they_are_worth_much
 @pytest.mark.parametrize("seed", range(20))
 def test_noise_alone_leaves_no_kind_without_its_bits(seed):
     at = controller(3200)
-    plan = best_plan(at, *scored(at, lambda name, bit: 0.0, noise=0.02, seed=seed))
+    plan, _ = best_plan(at, *scored(at, lambda name, bit: 0.0, noise=0.02, seed=seed))
     assert at.cost.value(plan) <= 3200
     assert all(abs(plan[name] - 4) <= 1 for name in NAMES)
 
@@ -87,3 +89,15 @@ def test_the_sentence_says_what_was_found():
     assert few.endswith(
         "is not taken: there are too few batches to compare it with the present one."
     )
+
+
+def test_without_scipy_a_good_plan_is_found_and_the_sentence_does_not_call_it_best(monkeypatch):
+    monkeypatch.setitem(sys.modules, "scipy.optimize", None)
+    at = controller(3200)
+    worths = {"weights:a": 1.0, "acts:a": 1.0, "weights:b": 0.01, "acts:b": 0.01}
+    plan, exact = best_plan(at, *scored(at, lambda name, bit: worths[name] * 4.0 ** (4 - bit)))
+    assert not exact
+    assert at.cost.value(plan) <= 3200
+    assert plan["weights:a"] + plan["acts:a"] > 8
+    outcome = judge(at.bits, plan, [-0.2, -0.22], exact=exact).as_dict(at.cost)
+    assert outcome["sentence"].startswith("The best plan that was found by single scores (")

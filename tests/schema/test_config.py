@@ -75,7 +75,8 @@ TRAIN_KEYS = (
         ("train.epoch=3", f"unknown key 'train.epoch'; allowed here: {TRAIN_KEYS}."),
         (
             "trian.epochs=3",
-            "unknown key 'trian'; allowed here: adaqat, build, compare, data, float_train, name, network, "
+            "unknown key 'trian'; allowed here: adaqat, build, compare, data, float_train, name, "
+            "network, "
             "quant, seed, train.",
         ),
         (
