@@ -5,7 +5,7 @@ plans of the same BitOPs as a uniform one. Each plan is scored on fixed training
 trained from the float network and measured on the test split. A score is the cross-entropy or the
 divergence (KL) from the float teacher's or from the present network's outputs; with the clips that
 belong to each width or with those of the stretch; of the whole plan, or as the sum over its widths
-changed one by one.
+changed one by one; after the stretch or before it, with the float network's weights.
 
     python benchmarks/plan_scores.py configs/cifar10-resnet8.toml --seeds 0 1 2 --out runs/scores
 
@@ -62,9 +62,11 @@ def _seed(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     stretch = load_config(args.config, (*args.set, f"seed={seed}", "train.epochs=1"))
     train_once(stretch, args.stretch, args.out, "stretch")
     base = args.out / f"seed{seed}"
-    network = _Measured(config, base, args.stretch, args.uniform)
+    network = _Measured(config, base, args.stretch, args.uniform, "stretch")
     plans = network.random_plans(args.plans, random.Random(seed), args.widths)  # noqa: S311
-    scores = network.scores(plans)
+    scores = {f"{name}, after the stretch": x for name, x in network.scores(plans).items()}
+    unstretched = _Measured(config, base, args.stretch, args.uniform, "float")
+    scores |= {f"{name}, as float": x for name, x in unstretched.scores(plans).items()}
     accuracies = []
     for index, bits in enumerate(plans):
         accuracy = _train_plan(config, network.plan(bits), base, f"plan{index}")
@@ -87,11 +89,13 @@ def _train_plan(config: RunConfig, plan: BitWidthPlan, base: Path, name: str) ->
 
 
 class _Measured:
-    """The network after the stretch, its widths by name, and the batches it is measured on."""
+    """The network after the stretch or before it, and the batches it is measured on."""
 
-    def __init__(self, config: RunConfig, base: Path, stretch: str, uniform: str) -> None:
+    def __init__(
+        self, config: RunConfig, base: Path, stretch: str, uniform: str, start: str
+    ) -> None:
         dataset = data.load(config.data, config.seed)
-        self._net = self._load(config, base)
+        self._net = self._load(config, base / start / "checkpoint.pt", start)
         self._binding: Binding = bind(
             self._net, config.adaqat.model_copy(update={"budget": type(config.adaqat.budget)()})
         )
@@ -107,13 +111,15 @@ class _Measured:
         calibrate_clips(self._net, self._batches[0][0])
 
     @staticmethod
-    def _load(config: RunConfig, base: Path) -> QuantizedNetwork:
+    def _load(config: RunConfig, path: Path, start: str) -> QuantizedNetwork:
         net: nn.Module = nets.build(config.network)
+        if start == "float":
+            load_into(net, load_weights(path), path)
         info = nets.info(config.network)
         about: dict[str, Any] = {"name": info.name, "num_classes": info.num_classes}
         twin = quantize(net, config.quant, input_shape=info.input_shape, **about)
-        path = base / "stretch" / "checkpoint.pt"
-        load_into(twin, load_weights(path), path)
+        if start != "float":
+            load_into(twin, load_weights(path), path)
         return twin.train()
 
     def _uniform(self, name: str) -> Bits:
