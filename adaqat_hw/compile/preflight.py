@@ -39,8 +39,10 @@ _DECLARED = re.compile(r"BIPOLAR|BINARY|TERNARY|U?INT[1-8]")
 _NO_ACTIVATION = "this activation function has no RTL; use ReLU with a quantizer after it"
 _REASONS = {
     **dict.fromkeys(("Sigmoid", "Tanh", "Gelu", "Erf", "HardSwish", "LeakyRelu"), _NO_ACTIVATION),
+    **dict.fromkeys(("Elu", "HardSigmoid", "Softplus"), _NO_ACTIVATION),
     **dict.fromkeys(("LogSoftmax", "ArgMax"), SOFTWARE),
     "Concat": "a concatenation has no RTL yet",
+    "Resize": "an upsampling has no RTL yet",
     "ConvTranspose": "a transposed convolution has no RTL yet",
 }
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_./:\-\[\]() ]{1,200}")

@@ -44,6 +44,7 @@ def write_qonnx(net: QuantizedNetwork, path: Path) -> None:
         model = cleanup_model(_fold_constants(ModelWrapper(str(raw))))
     finally:
         raw.unlink(missing_ok=True)
+    _resize_by_factors(model)
     products = [x.name for x in net.spec.layers if x.kind == "matmul"]
     name_layers(model.model, layer_weights(net), products)
     model.save(str(path))
@@ -109,6 +110,22 @@ def _holds(
         return False
     held = np.asarray(numpy_helper.to_array(tensors[bits.weight_tensor]))
     return np.array_equal(held, value) or (held.ndim == 2 and np.array_equal(held.T, value))
+
+
+def _resize_by_factors(model: ModelWrapper) -> None:
+    """Say by which factors a Resize enlarges, in place of the size, which includes the batch."""
+    for node in model.graph.node:
+        if node.op_type != "Resize" or len(node.input) < 4 or not node.input[3]:
+            continue
+        before, after = (model.get_tensor_shape(x) for x in (node.input[0], node.output[0]))
+        factors = np.array(after, dtype=np.float32) / np.array(before, dtype=np.float32)
+        size, name = node.input[3], f"{node.name}_factors"
+        model.set_initializer(name, factors)
+        node.input[2] = name
+        del node.input[3]
+        if not model.find_consumers(size):
+            held = [x for x in model.graph.initializer if x.name == size]
+            model.graph.initializer.remove(held[0])
 
 
 def _fold_constants(model: ModelWrapper) -> ModelWrapper:

@@ -13,9 +13,11 @@ from adaqat_hw.qonnx_file import load_qonnx
 from adaqat_hw.qonnx_graph import MAC_OPS, Node, QonnxGraph
 
 _QUANT = ("Quant", "BipolarQuant")
-# Nodes that hand values on without mixing tensors; pooling keeps the quantizer it pools from.
+# Nodes that hand values on without mixing tensors; pooling keeps the quantizer it pools from, and
+# quantization has let nearest upsampling pass alone.
 _PASS = (
     *("Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Pad"),
+    *("Resize", "Upsample"),
     *("Slice", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean"),
     "Trunc",
 )
@@ -107,6 +109,24 @@ def join_bits(model: onnx.ModelProto, source: str) -> list[tuple[int, bool]]:
             )
         joins.append((left.bits, left.signed))
     return joins
+
+
+def free_bits(model: onnx.ModelProto, source: str) -> list[tuple[int, bool]]:
+    """Return (bits, signed) of the activation quantizers that neither a layer nor an add reads.
+
+    What comes after them is float: a concatenation, a layer norm, or another quantizer.
+    """
+    graph = QonnxGraph(model, source)
+    rows = [_node_bits(graph, node) for node in graph.nodes if node.op in MAC_OPS]
+    read = {quant.node for row in rows for quant in (row.act, row.second) if quant is not None}
+    for node in graph.nodes:
+        if node.op == "Add":
+            addends = [graph.producer.get(name) for name in node.inputs]
+            if all(a is not None and a.op == "Quant" for a in addends):
+                read.update(a.name for a in addends if a is not None)
+    quants = [node for node in graph.nodes if node.op in _QUANT and node.name not in read]
+    free = [_quant(graph, x) for x in quants if not _constant_below(graph, x.inputs[0])]
+    return [(quant.bits, quant.signed) for quant in free]
 
 
 def _node_bits(graph: QonnxGraph, node: Node) -> NodeBits:

@@ -14,6 +14,7 @@ from adaqat_hw.export.verify import (
     Agreement,
     check_bits,
     compare_logits,
+    compare_values,
     require_agreement,
     run_graph,
 )
@@ -21,13 +22,15 @@ from adaqat_hw.qonnx_file import load_qonnx
 from adaqat_hw.quant import QuantizedNetwork
 
 _BATCH = 256
+_DECISION = 2  # classes: the largest of one logit says nothing
 
 
 def export_qonnx(net: QuantizedNetwork, path: str | Path, samples: Tensor) -> Agreement:
     """Write ``net`` at its present widths as QONNX; the file appears only when it is proved.
 
     The bits of every layer are read back from the file and must equal the network's; the file is
-    executed with qonnx on ``samples`` and must decide as PyTorch does.
+    executed with qonnx on ``samples`` and must decide as PyTorch does, or, where the output is no
+    vector of class logits, put out the same values.
 
     Args:
         net: the network; left in evaluation mode.
@@ -36,7 +39,7 @@ def export_qonnx(net: QuantizedNetwork, path: str | Path, samples: Tensor) -> Ag
 
     Raises:
         ConfigError: no samples, or of another shape.
-        ExportMismatch: bits or decisions differ.
+        ExportMismatch: bits, decisions or values differ.
     """
     if not len(samples) or tuple(samples.shape[1:]) != net.spec.input_shape:
         raise ConfigError(
@@ -53,9 +56,11 @@ def export_qonnx(net: QuantizedNetwork, path: str | Path, samples: Tensor) -> Ag
         with torch.no_grad():
             parts = range(0, len(samples), _BATCH)
             expected = torch.cat([net(samples[i : i + _BATCH]) for i in parts]).cpu().numpy()
-        logits = run_graph(str(unverified), samples.cpu().numpy())
+        outputs = run_graph(str(unverified), samples.cpu().numpy())
         noise = rounding_noise(net, samples)
-        agreement = compare_logits(expected, logits, noise)
+        classes = net.spec.num_classes
+        compare = compare_values if classes is None or classes < _DECISION else compare_logits
+        agreement = compare(expected, outputs, noise)
         require_agreement(agreement)
         unverified.replace(target)
     finally:

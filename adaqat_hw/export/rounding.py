@@ -23,7 +23,7 @@ _BATCH = 64
 
 @torch.no_grad()
 def rounding_noise(net: QuantizedNetwork, x: Tensor) -> np.ndarray[Any, Any]:
-    """Return (n,): the largest change of a logit of each sample when activations move a little.
+    """Return (n,): the largest change of an output of each sample when activations move a little.
 
     What every quantizer but the input's reads is moved by 1e-6 of its largest value: all of it
     up, all of it down, and each element up or down at random.
@@ -58,7 +58,7 @@ def _noise(net: QuantizedNetwork, x: Tensor) -> np.ndarray[Any, Any]:
             if name != _INPUT_QUANT
         ]
         try:
-            moved = (net(x) - before).abs().amax(dim=1)
+            moved = (net(x) - before).abs().reshape(len(x), -1).amax(dim=1)
         finally:
             for hook in hooks:
                 hook.remove()

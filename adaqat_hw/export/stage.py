@@ -92,6 +92,8 @@ def export(
         unverified.replace(model)
     finally:
         unverified.unlink(missing_ok=True)
+    classes = trained.net.spec.num_classes
+    assert classes is not None, "registered networks classify"
     golden_file = _write_golden(files.golden, golden)
     artifact = QonnxArtifact(
         file=model.name,
@@ -99,7 +101,7 @@ def export(
         network=trained.net.spec.name,
         plan_digest=trained.plan.digest(),
         input_shape=trained.net.spec.input_shape,
-        num_classes=trained.net.spec.num_classes,
+        num_classes=classes,
         input_quant=_input_quant(model),
         bits_in_graph=bits,
         golden=golden_file.name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from qonnx.transformation.change_batchsize import ChangeBatchSize
 from qonnx.transformation.infer_shapes import InferShapes
 
 from adaqat_hw.errors import ExportMismatch
-from adaqat_hw.export.inspect import NodeBits, QuantNode, join_bits, read_graph_bits
+from adaqat_hw.export.inspect import NodeBits, QuantNode, free_bits, join_bits, read_graph_bits
 from adaqat_hw.schema import BitWidthPlan, LayerBits
 
 Array = np.ndarray[Any, Any]
@@ -102,14 +103,14 @@ def _compare(exported: LayerBits, planned: LayerBits) -> None:
 
 
 def _check_joins(model: onnx.ModelProto, plan: BitWidthPlan, source: str) -> None:
-    exported = sorted(join_bits(model, source))
+    adds, others = sorted(join_bits(model, source)), sorted(free_bits(model, source))
     planned = sorted((row.bits, row.signed) for row in plan.joins)
     # A join that a layer reads as well is listed with that layer, so the plan may name fewer.
-    missing = [pair for pair in planned if pair not in exported]
-    if missing or len(exported) < len(planned):
+    if Counter(planned) - Counter([*adds, *others]):
+        rest = f" and other quantizers that no layer reads {others!r}" if others else ""
         raise ExportMismatch(
-            f"The residual adds of the exported graph have (bits, signed) {exported!r}, the plan's "
-            f"joins {planned!r}; {_REPORT}."
+            f"The residual adds of the exported graph have (bits, signed) {adds!r}{rest}, the "
+            f"plan's joins {planned!r}; {_REPORT}."
         )
 
 
@@ -118,12 +119,15 @@ class Agreement:
     """PyTorch against QONNX execution on ``samples`` inputs.
 
     ``mismatches`` counts samples whose most likely class differs though PyTorch's logits are no
-    tie; ``ties`` those that differ on a tie, or by no more than rounding explains.
+    tie; ``ties`` those that differ on a tie, or by no more than rounding explains. Where the
+    output is no vector of class logits, ``argmax_agreement`` is None and values are compared:
+    ``mismatches`` counts samples that differ by more than float arithmetic does, ``ties`` those of
+    them where rounding explains it.
     """
 
     samples: int
     max_abs_error: float
-    argmax_agreement: float
+    argmax_agreement: float | None
     mismatches: int
     ties: int
 
@@ -150,17 +154,39 @@ def compare_logits(expected: Array, logits: Array, noise: Array | None = None) -
     )
 
 
+def compare_values(expected: Array, outputs: Array, noise: Array) -> Agreement:
+    """Compare outputs (n, ...) of PyTorch that are no class logits with those of the graph.
+
+    ``noise`` (n,) as in :func:`compare_logits`: a sample may differ by twice that.
+    """
+    rows = len(expected)
+    error = np.abs(expected - outputs).reshape(rows, -1).max(axis=1)
+    size = np.abs(expected).reshape(rows, -1).max(axis=1)
+    with np.errstate(invalid="ignore"):
+        differs = ~(error <= TIE * np.maximum(1.0, size))
+        tied = differs & (error <= 2 * noise)
+    return Agreement(
+        samples=rows,
+        max_abs_error=float(error.max()),
+        argmax_agreement=None,
+        mismatches=int((differs & ~tied).sum()),
+        ties=int(tied.sum()),
+    )
+
+
 def require_agreement(agreement: Agreement) -> None:
     """Raise ExportMismatch when the graph decides differently from PyTorch."""
+    values = agreement.argmax_agreement is None
+    verb = "puts out something else than" if values else "decides differently from"
     if agreement.mismatches or not np.isfinite(agreement.max_abs_error):
         raise ExportMismatch(
-            f"The exported graph decides differently from PyTorch on {agreement.mismatches} of "
-            f"{agreement.samples} test samples (largest logit error "
+            f"The exported graph {verb} PyTorch on {agreement.mismatches} of "
+            f"{agreement.samples} test samples (largest {'error' if values else 'logit error'} "
             f"{agreement.max_abs_error:.3g}); {_REPORT}."
         )
     if agreement.ties > max(_FEW_TIES, MOST_TIES * agreement.samples):
         raise ExportMismatch(
-            f"The exported graph decides differently from PyTorch on {agreement.ties} of "
+            f"The exported graph {verb} PyTorch on {agreement.ties} of "
             f"{agreement.samples} test samples where rounding may decide; that is more than "
             f"{MOST_TIES:.0%} and no chance: train the network further, or report it."
         )

@@ -1,5 +1,6 @@
 """AdaQAT itself: quantizers with run-time widths, the controller, probes and plans."""
 
+from adaqat_hw.quant._rewrite import copy_network
 from adaqat_hw.quant.allocation_rounds import (
     RoundOutcome,
     best_plan,
@@ -54,6 +55,7 @@ __all__ = [
     "bind",
     "calibrate_clips",
     "compare_losses",
+    "copy_network",
     "draws_numbers",
     "fit_weight_ranges",
     "format_plan",

@@ -34,6 +34,12 @@ _FLOATS = (
     nn.LayerNorm,
     nn.GELU,
     nn.SiLU,
+    nn.Mish,
+    nn.ELU,
+    nn.LeakyReLU,
+    nn.Hardswish,
+    nn.Sigmoid,
+    nn.Hardsigmoid,
     nn.Tanh,
     nn.Softmax,
     nn.Embedding,
@@ -65,12 +71,16 @@ _PRODUCT_CALLS: set[Any] = {
 }
 _LOOKUP_CALLS: set[Any] = {F.embedding}
 _SOFTMAX_CALLS: set[Any] = {F.softmax, torch.softmax, "softmax"}
+_SIGMOID_CALLS: set[Any] = {F.sigmoid, torch.sigmoid, F.hardsigmoid, "sigmoid"}
+_TO_ONE = (nn.Softmax, nn.Sigmoid, nn.Hardsigmoid)  # from 0 to 1
 _JOINING_CALLS: set[Any] = {torch.cat, torch.concat, torch.stack}
 _FLOAT_CALLS: set[Any] = {
     *_LOOKUP_CALLS,
     *_SOFTMAX_CALLS,
     *_JOINING_CALLS,
-    *(F.layer_norm, F.gelu, F.silu, F.tanh, torch.tanh, torch.sum, "tanh", "sum"),
+    *_SIGMOID_CALLS,
+    *(F.layer_norm, F.gelu, F.silu, F.mish, F.elu, F.leaky_relu, F.hardswish),
+    *(F.tanh, torch.tanh, torch.sum, "tanh", "sum"),
 }
 _TRANSPARENT_CALLS: set[Any] = {
     F.dropout,
@@ -151,6 +161,9 @@ def role_of(node: fx.Node, modules: dict[str, nn.Module], known: set[fx.Node]) -
     call = node.target
     if call is F.pad:
         return "transparent" if _pads_with_zeros(node) else "unsupported"
+    if call is F.interpolate:
+        mode = node.args[3] if len(node.args) > 3 else node.kwargs.get("mode", "nearest")
+        return "transparent" if _repeats(node, mode) else "unsupported"
     if call in _RELU_CALLS:
         return "relu"
     if call in _FLOAT_CALLS:
@@ -189,13 +202,15 @@ def data_of(node: fx.Node) -> fx.Node:
 def value_range(node: fx.Node, modules: dict[str, nn.Module]) -> tuple[bool, float | None]:
     """Return (never negative, largest value or None) as far as the graph alone tells."""
     call: Any = modules.get(str(node.target)) if node.op == "call_module" else node.target
-    if isinstance(call, nn.Softmax) or (node.op != "call_module" and call in _SOFTMAX_CALLS):
+    if isinstance(call, _TO_ONE):
+        return True, 1.0
+    if node.op != "call_module" and call in _SOFTMAX_CALLS | _SIGMOID_CALLS:
         return True, 1.0
     if isinstance(call, _RELUS) or (node.op != "call_module" and call in _RELU_CALLS):
         return True, None
     if node.op == "call_module":
-        return value_range(data_of(node), modules) if _hands_on(call) else (False, None)
-    if call in _TRANSPARENT_CALLS or call is F.pad:
+        return value_range(data_of(node), modules) if _hands_on(node, call) else (False, None)
+    if call in _TRANSPARENT_CALLS or call in (F.pad, F.interpolate):
         return value_range(data_of(node), modules)
     if call in _JOINING_CALLS:
         return all(value_range(x, modules)[0] for x in _tensors(node.all_input_nodes)), None
@@ -240,11 +255,19 @@ def _role_of_module(node: fx.Node, module: nn.Module, known: set[fx.Node]) -> Ro
         return "relu"
     if isinstance(module, _FLOATS):
         return "float"
-    return "transparent" if _hands_on(module) else "unsupported"
+    return "transparent" if _hands_on(node, module) else "unsupported"
 
 
-def _hands_on(module: nn.Module) -> bool:
+def _hands_on(node: fx.Node, module: nn.Module) -> bool:
+    if isinstance(module, nn.Upsample):
+        return _repeats(node, module.mode)
     return isinstance(module, _TRANSPARENT)
+
+
+def _repeats(node: fx.Node, mode: Any) -> bool:
+    """Tell whether an upsampling repeats every value alike: nearest, by whole factors."""
+    before, after = (x.meta["tensor_meta"].shape for x in (data_of(node), node))
+    return mode == "nearest" and all(b % a == 0 for a, b in zip(before, after, strict=True))
 
 
 def _is_product(node: fx.Node, modules: dict[str, nn.Module]) -> bool:

@@ -39,7 +39,8 @@ class QuantizedNetwork(nn.Module):
 
     A layer of kind ``matmul`` (a product of two activations) has no entry in ``weight_widths``;
     both of its operands are in ``act_widths``. With ``integer_input`` the network takes int64
-    indices, and its input has no quantizer.
+    indices, and its input has no quantizer. ``notes`` say what was rewritten in the network and
+    what of it stays in floating point.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class QuantizedNetwork(nn.Module):
         config: QuantConfig,
         weight_widths: dict[str, BitWidth],
         act_widths: dict[str, BitWidth],
+        notes: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
         self.network = network
@@ -56,6 +58,7 @@ class QuantizedNetwork(nn.Module):
         self.config = config
         self.weight_widths = weight_widths
         self.act_widths = act_widths
+        self.notes = notes
         self.first_layer = spec.layers[0].name
         self.last_layer = spec.layers[-1].name
         self.integer_input = INPUT_QUANT not in act_widths
@@ -64,9 +67,12 @@ class QuantizedNetwork(nn.Module):
         self.fixed_weights, self.fixed_acts = self._fixed()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map a batch (n, *input_shape), float or int64 indices, to logits (n, num_classes)."""
-        logits: Tensor = self.network(x)
-        return logits
+        """Map a batch (n, *input_shape), float or int64 indices, to logits (n, num_classes).
+
+        A network without classes gives what it does.
+        """
+        outputs: Tensor = self.network(x)
+        return outputs
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode; Brevitas' exporter calls ``eval()`` first, so exports are armed here."""
@@ -208,7 +214,7 @@ def quantize(
     *,
     input_shape: tuple[int, ...],
     name: str,
-    num_classes: int,
+    num_classes: int | None = None,
     weight_bits: float = 8,
     act_bits: float = 8,
     fused: bool = True,
@@ -220,7 +226,8 @@ def quantize(
         config: quantizers and the widths of the ends.
         input_shape: of one sample, without the batch dimension.
         name: the network's name in records.
-        num_classes: outputs that the network must have.
+        num_classes: logits that the network must have; None where its output is something else,
+            of any shape.
         weight_bits: initial width of the weights, rounded up; the fixed ends keep theirs.
         act_bits: initial width of the activations, rounded up.
         fused: one fused function per quantizer; False keeps stock Brevitas arithmetic, with
@@ -241,7 +248,9 @@ def quantize(
         raise RuntimeError(f"quantizers {sorted(missing)!r} were not placed")
     traced.module.graph.lint()
     traced.module.recompile()
-    result = QuantizedNetwork(traced.module, traced.spec, config, weight_widths, act_widths)
+    result = QuantizedNetwork(
+        traced.module, traced.spec, config, weight_widths, act_widths, traced.notes
+    )
     reference = next(net.parameters())
     result.to(device=reference.device, dtype=reference.dtype)
     result.apply_plan(result.uniform_plan(math.ceil(weight_bits), math.ceil(act_bits)))

@@ -51,9 +51,12 @@ class LayerSpec(Record):
 
 
 class NetworkSpec(Record):
-    """All multiply-accumulate layers of a network in execution order."""
+    """All multiply-accumulate layers of a network in execution order.
+
+    ``num_classes`` is None where its output is no vector of class logits.
+    """
 
     name: str
     input_shape: tuple[int, ...]
-    num_classes: int
+    num_classes: int | None
     layers: tuple[LayerSpec, ...]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adaqat_hw.errors import ExportMismatch
-from adaqat_hw.export.verify import compare_logits, require_agreement
+from adaqat_hw.export.verify import compare_logits, compare_values, require_agreement
 from tests.error_texts import raises_text
 
 
@@ -47,6 +47,34 @@ def test_logits_that_are_no_numbers_are_a_mismatch() -> None:
         "(largest logit error nan); this is a fault of the export, please report it.",
     ):
         require_agreement(compare_logits(expected, np.asarray([[np.nan, 0.0]])))
+
+
+def test_values_are_compared_where_there_are_no_classes() -> None:
+    expected = np.asarray([[[1.0], [2.0]], [[100.0], [0.0]], [[0.0], [0.0]], [[1.0], [1.0]]])
+    close = np.asarray([[0.0], [5e-6], [0.0], [0.0]])[:, None] + [[0.0], [1e-6]]
+    noise = np.zeros(4)
+    agreement = compare_values(expected, expected + close, noise)
+    assert (agreement.mismatches, agreement.ties, agreement.argmax_agreement) == (0, 0, None)
+    assert agreement.max_abs_error == pytest.approx(6e-6)
+    require_agreement(agreement)
+    # The last two differ, by what noise explains and by more.
+    far = expected + np.asarray([0.0, 0.0, 0.3, 0.3])[:, None, None]
+    agreement = compare_values(expected, far, np.asarray([0.0, 0.0, 0.2, 0.1]))
+    assert (agreement.samples, agreement.mismatches, agreement.ties) == (4, 1, 1)
+    with raises_text(
+        ExportMismatch,
+        "The exported graph puts out something else than PyTorch on 1 of 4 test samples (largest "
+        "error 0.3); this is a fault of the export, please report it.",
+    ):
+        require_agreement(agreement)
+    nothing = compare_values(expected, expected * np.nan, noise)
+    assert nothing.mismatches == 4
+    with raises_text(
+        ExportMismatch,
+        "The exported graph puts out something else than PyTorch on 4 of 4 test samples (largest "
+        "error nan); this is a fault of the export, please report it.",
+    ):
+        require_agreement(nothing)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(2, 12))

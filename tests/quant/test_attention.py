@@ -329,10 +329,11 @@ def test_samples_merged_with_heads_are_counted_once():
 
 
 NO_FORM = (
-    " before a layer, which has no quantized form; use Conv1d/2d, Linear, products of two "
-    "activations (MatMul), BatchNorm, LayerNorm, ReLU, GELU, SiLU, Tanh, Softmax, Embedding, max "
-    "or average pooling, flattening, dropout, residual additions of two tensors and arithmetic "
-    "with constants."
+    " before a layer, which has no quantized form; use Conv1d/2d, Linear, MultiheadAttention, "
+    "products of two activations (MatMul), BatchNorm, LayerNorm, ReLU, GELU, SiLU, Mish, ELU, "
+    "LeakyReLU, Hardswish, Sigmoid, Tanh, Softmax, Embedding, max or average pooling, nearest "
+    "Upsample, flattening, dropout, residual additions of two tensors and arithmetic with "
+    "constants."
 )
 
 
@@ -341,7 +342,6 @@ class _Bad(nn.Module):
         super().__init__()
         self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 2)
         self.w = nn.Parameter(torch.ones(4, 4))
-        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
         self._forward = forward
 
     def forward(self, x):
@@ -355,7 +355,6 @@ class _Bad(nn.Module):
         (lambda net, x: x * torch.tanh(x), "function 'mul' of two activations"),
         (lambda net, x: x - x.relu(), "function 'sub' of two activations"),
         (lambda net, x: 1 / x, "function 'truediv'"),
-        (lambda net, x: net.attention(x, x, x)[0], "MultiheadAttention 'attention'"),
         (
             lambda net, x: F.scaled_dot_product_attention(x, x, x),
             "function 'scaled_dot_product_attention'",
