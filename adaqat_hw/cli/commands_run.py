@@ -150,7 +150,7 @@ def train(
         settings.write(run.config)
     finally:
         progress.stop()
-    out.print(f"top-1 {100 * result.accuracy:.2f} %  in {run.train(name).path}")
+    out.print(f"{result.reached}  in {run.train(name).path}")
     if result.plan:
         from adaqat_hw.quant import format_plan
 

@@ -103,7 +103,7 @@ def ensure_train(
             stamp(folder.path, inputs, [*folder.relative(*files), *plans])
     if leads():
         run.note("train", variant=variant, accuracy=result.accuracy, seconds=result.seconds)
-    progress.done(f"top-1 {100 * result.accuracy:.2f} % on {result.test_samples} test images")
+    progress.done(f"{result.reached} on {result.test_samples} test images")
     return _within_budget(result, variant)
 
 

@@ -21,7 +21,8 @@ class Dataset:
     """Samples and labels in memory; a `DataSource`.
 
     ``train_x`` and ``test_x`` are (n, *input_shape), float32 or, for tokens, int64; ``train_y``
-    and ``test_y`` (n,) int64 from 0 to ``num_classes`` - 1. ``augmenter`` maps a training batch
+    and ``test_y`` (n,) int64 from 0 to ``num_classes`` - 1, or targets (n, ...) of any kind where
+    ``num_classes`` is None. ``augmenter`` maps a training batch
     and a generator to a changed batch of the same shape; None leaves batches as they are.
     """
 
@@ -31,7 +32,7 @@ class Dataset:
     train_y: Tensor
     test_x: Tensor
     test_y: Tensor
-    num_classes: int
+    num_classes: int | None
     input_shape: tuple[int, ...]
     augmenter: Augmenter | None = None
     vocabulary: int | None = None
@@ -78,9 +79,10 @@ class Dataset:
         """Yield training batches: `DataSource.calibration_batches`.
 
         In stored order, unless that is class by class: statistics of one class are no statistics.
+        Targets that are no classes do not tell, and are shuffled.
         """
         order = None
-        if bool((self.train_y.diff() >= 0).all()):
+        if self.num_classes is None or bool((self.train_y.diff() >= 0).all()):
             fixed = torch.Generator().manual_seed(0)
             order = torch.randperm(self.train_size, generator=fixed).to(self.train_x.device)
         for index in range(min(count, max(1, self.train_size // batch_size))):

@@ -18,7 +18,8 @@ class DataSource(Protocol):
     ``input_shape`` the shape of one sample, ``largest_input`` the largest absolute training
     input (what an input quantizer's range must reach), or None where inputs are integers or were
     not all read. ``vocabulary`` is one more than the largest integer input can be, or None where
-    inputs are no integers. Labels are int64 from 0 to ``num_classes`` - 1.
+    inputs are no integers. Labels are int64 from 0 to ``num_classes`` - 1, or, with
+    ``num_classes`` None, targets (n, ...) of any kind.
     """
 
     @property
@@ -26,7 +27,7 @@ class DataSource(Protocol):
     @property
     def layout(self) -> str: ...
     @property
-    def num_classes(self) -> int: ...
+    def num_classes(self) -> int | None: ...
     @property
     def input_shape(self) -> tuple[int, ...]: ...
     @property

@@ -67,9 +67,11 @@ class TrainConfig(Record):
     GPU where there is one), ``cpu``, ``cuda`` or ``cuda:1``. ``precision`` ``bfloat16`` runs
     forward and backward passes of training in mixed precision, ``tf32`` lets a GPU round the
     inputs of convolutions and matrix products to TensorFloat-32; accuracies are always measured
-    in float32, without either. ``compile`` hands the network to torch.compile, in the mode
-    ``compile_mode`` where one is given. ``batch_size`` is the sum over all processes that
-    torchrun started.
+    in float32, without either. ``ema_decay`` averages the weights: a moving average with this
+    decay per step is measured and kept as the final network, and starts anew where a width
+    changes; None keeps the weights themselves. ``compile`` hands the network to torch.compile, in
+    the mode ``compile_mode`` where one is given. ``batch_size`` is the sum over all processes
+    that torchrun started.
 
     The test split is evaluated every ``eval_every`` epochs and after the last one. A training can
     resume from every ``checkpoint_every``-th epoch; where that is None, from an epoch that ended
@@ -93,6 +95,7 @@ class TrainConfig(Record):
     teacher: str | None = None
     distill_weight: float = Field(default=0.5, gt=0, le=1)
     distill_temperature: float = Field(default=4.0, gt=0)
+    ema_decay: float | None = Field(default=None, gt=0, lt=1)
     eval_every: int = Field(default=1, gt=0)
     checkpoint_every: int | None = Field(default=None, gt=0)
     recalibrate_batches: int = Field(default=20, ge=0)

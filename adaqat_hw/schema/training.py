@@ -57,8 +57,10 @@ class FreezeChoice(Record):
 class TrainResult(Record):
     """Outcome of one training.
 
-    Accuracies are top-1 fractions on the test split. ``accuracy_before_recalibration`` is there
-    where widths froze at the very end only, so that batch norm was recalibrated for them.
+    Accuracies are top-1 fractions on the test split, None with a loss of one's own: then
+    ``test_loss`` is the mean of the loss ``loss_name`` over the test split, and ``metric`` that of
+    ``metric_name``. ``accuracy_before_recalibration`` is there where widths froze at the very end
+    only or weights were averaged, so that batch norm was recalibrated for them.
     ``plan`` is the plan's file name beside this record (None for full precision),
     ``checkpoint`` the final weights. ``frozen_at`` maps a width's name to the step at which
     it froze (None: not frozen before the end). ``log`` is the JSONL trajectory. ``budget`` is
@@ -79,7 +81,7 @@ class TrainResult(Record):
     seed: int
     epochs: int
     steps: int
-    accuracy: float
+    accuracy: float | None
     accuracy_before_recalibration: float | None
     test_samples: int
     plan: str | None
@@ -94,3 +96,15 @@ class TrainResult(Record):
     freeze_choice: FreezeChoice | None = None
     device: str | None = None
     processes: int | None = None
+    loss_name: str | None = None
+    test_loss: float | None = None
+    metric_name: str | None = None
+    metric: float | None = None
+
+    @property
+    def reached(self) -> str:
+        """What was measured, in words."""
+        if self.accuracy is not None:
+            return f"top-1 {100 * self.accuracy:.2f} %"
+        measured = ((self.metric_name, self.metric), (self.loss_name, self.test_loss))
+        return ", ".join(f"{name} {value:.4g}" for name, value in measured if value is not None)

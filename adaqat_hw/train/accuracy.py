@@ -14,17 +14,24 @@ _TOP = 5
 
 
 @dataclass(frozen=True)
-class Accuracy:
-    """Fractions of a split: top-1, and top-5 where there are more than ten classes."""
+class Measured:
+    """What was measured on a split; None: not measured.
 
-    top1: float
+    Fractions of it are ``top1``, and ``top5`` where there are more than ten classes. With a loss of
+    one's own there are the means of ``loss`` and, where there is a metric, ``metric`` in their
+    place.
+    """
+
+    top1: float | None
     top5: float | None
     samples: int
+    loss: float | None = None
+    metric: float | None = None
 
 
 @torch.no_grad()
 @tensor_float32(allowed=False)
-def accuracy(net: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Accuracy:
+def accuracy(net: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Measured:
     """Measure the accuracy over ``batches`` in float32; the network's train/eval mode is restored.
 
     Counts stay on the device until the end.
@@ -53,4 +60,4 @@ def accuracy(net: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Accura
     if first is None:
         raise ValueError("no batch to measure an accuracy on")
     top5 = None if fifth is None else int(fifth) / samples
-    return Accuracy(int(first) / samples, top5, samples)
+    return Measured(int(first) / samples, top5, samples)

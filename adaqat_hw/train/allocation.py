@@ -40,6 +40,8 @@ class Allocation:
         forward: runs a pass that only measures.
         loss: the training loss of such a pass, from (inputs, targets, teacher's outputs).
         teacher: returns the teacher's outputs for inputs; None without one.
+        classifies: whether the outputs are class logits; where not, the loss is the score, since
+            a divergence of other outputs means nothing.
     """
 
     def __init__(
@@ -50,9 +52,12 @@ class Allocation:
         forward: Forward,
         loss: Loss,
         teacher: Forward | None,
+        *,
+        classifies: bool = True,
     ) -> None:
         self._session, self._config, self._data = session, config, dataset
         self._forward, self._loss, self._teacher = forward, loss, teacher
+        self._score = config.adaqat.allocation.score if classifies else "loss"
         schedule, rounds = session.schedule, config.adaqat.allocation.rounds
         self._steps = round_steps(schedule.warmup_steps, schedule.freeze_step, rounds)
 
@@ -75,7 +80,7 @@ class Allocation:
             "step": step,
             "round": self._steps.index(step) + 1,
             "rounds": len(self._steps),
-            "score": self._config.adaqat.allocation.score,
+            "score": self._score,
             "scores": scored,
             **outcome.as_dict(binding.controller.cost),
         }
@@ -123,7 +128,7 @@ class Allocation:
         for x, y in batches:
             x, y = x[: settings.samples], y[: settings.samples]
             taught = None if self._teacher is None else self._teacher(x)
-            if settings.score == "loss":
+            if self._score == "loss":
                 yield partial(self._loss, x, y, taught)
             else:
                 reference = self._own_reference(binding, x) if taught is None else taught

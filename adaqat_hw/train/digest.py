@@ -6,6 +6,7 @@ torch: an up-to-date stage is recognised without it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ def training_inputs(
     *,
     init: Path | None = None,
     teacher: Path | None = None,
+    own: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Return all that decides a training's outcome, as JSON-able values.
 
@@ -39,6 +41,8 @@ def training_inputs(
         variant: which of its trainings.
         init: checkpoint that the training starts from, None from scratch.
         teacher: checkpoint that it is distilled from, or None.
+        own: what else identifies a training of one's own network: ``loss`` by its name,
+            ``teacher`` by its weights.
 
     Raises:
         ConfigError: a checkpoint does not exist.
@@ -52,8 +56,11 @@ def training_inputs(
     if variant.mode == "adaqat":
         sections.append("adaqat")
     unread = {"init", "teacher"}
-    if teacher is None:
+    own = own or {}
+    if teacher is None and "teacher" not in own:
         unread |= {"distill_weight", "distill_temperature"}
+    if config.train.ema_decay is None:
+        unread.add("ema_decay")
     inputs = {name: body[name] for name in sections}
     inputs["train"] = {key: value for key, value in body["train"].items() if key not in unread}
     return {
@@ -63,6 +70,7 @@ def training_inputs(
         "plan": variant.plan.digest() if variant.plan is not None else None,
         "init_sha256": _sha256("init", init),
         "teacher_sha256": _sha256("teacher", teacher),
+        **({"own": dict(own)} if own else {}),
     }
 
 
@@ -72,9 +80,10 @@ def training_digest(
     *,
     init: Path | None = None,
     teacher: Path | None = None,
+    own: Mapping[str, str] | None = None,
 ) -> str:
     """Return the digest of :func:`training_inputs`."""
-    return digest_of(training_inputs(config, variant, init=init, teacher=teacher))
+    return digest_of(training_inputs(config, variant, init=init, teacher=teacher, own=own))
 
 
 def _sha256(key: str, path: Path | None) -> str | None:

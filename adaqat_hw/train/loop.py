@@ -17,11 +17,13 @@ from adaqat_hw.errors import ConfigError, StageFailed
 from adaqat_hw.quant import tensor_float32, use_running_statistics
 from adaqat_hw.run import TrainFolder
 from adaqat_hw.schema import RunConfig, TrainConfig, TrainResult
-from adaqat_hw.train.accuracy import Accuracy, accuracy
 from adaqat_hw.train.checkpoint import save
 from adaqat_hw.train.compute import records_graphs
+from adaqat_hw.train.content import network_digest
 from adaqat_hw.train.digest import training_digest
-from adaqat_hw.train.loss import Teacher
+from adaqat_hw.train.evaluation import Evaluation
+from adaqat_hw.train.loss import Teacher, teacher_of
+from adaqat_hw.train.own_loss import OwnLoss
 from adaqat_hw.train.result import Final, write_result
 from adaqat_hw.train.session import open_session, restore
 from adaqat_hw.train.step import Stepper
@@ -35,7 +37,6 @@ _LOGGER = logging.getLogger(__name__)
 _TICKS_PER_EPOCH = 10
 _GPU_TICK_SECONDS = 1.0  # a tick reads the loss, which makes a GPU wait
 _CHECKPOINT_SECONDS = 60.0
-_EVALUATION_BATCH = 500
 
 
 def train(
@@ -48,6 +49,8 @@ def train(
     teacher_checkpoint: Path | None = None,
     net: nn.Module | None = None,
     dataset: data.DataSource | None = None,
+    teacher: nn.Module | None = None,
+    own_loss: OwnLoss | None = None,
 ) -> TrainResult:
     """Train one variant; resume from ``last.pt`` when the folder holds one of this training.
 
@@ -80,6 +83,8 @@ def train(
         net: a network of one's own, with its weights, in place of the registered one;
             ``config.network`` then only names it.
         dataset: data of one's own in place of ``config.data``.
+        teacher: a network of one's own to distil from, in place of a checkpoint's.
+        own_loss: loss and metric of one's own, in place of cross-entropy and top-1 accuracy.
 
     Raises:
         ConfigError: configuration, data, checkpoint, device or ``last.pt`` do not fit.
@@ -96,10 +101,19 @@ def train(
     tf32 = tensor_float32(allowed=config.train.precision == "tf32")
     with torch.random.fork_rng(devices=devices), _threads(config.train.threads), tf32:
         # Full precision has no teacher.
-        teacher = None if variant.mode == "float" else teacher_checkpoint
-        digest = training_digest(config, variant, init=init_checkpoint, teacher=teacher)
-        training = _Training(config, variant, folder, world, digest, progress)
+        if variant.mode == "float":
+            teacher = teacher_checkpoint = None
+        own = {} if own_loss is None else {"loss": own_loss.name}
+        if teacher is not None:
+            own["teacher"] = network_digest(teacher)
+        digest = training_digest(
+            config, variant, init=init_checkpoint, teacher=teacher_checkpoint, own=own
+        )
+        own_loss = None if own_loss is None else own_loss.to(world.device)
+        training = _Training(config, variant, folder, world, digest, progress, own_loss)
         source = data.load(config.data, config.seed) if dataset is None else dataset
+        if teacher is None and variant.mode != "float":
+            teacher = teacher_of(config, teacher_checkpoint)
         return training.open(source, init_checkpoint, teacher, net).run()
 
 
@@ -132,6 +146,7 @@ class _Training:
         world: World,
         digest: str,
         progress: Progress | None,
+        own_loss: OwnLoss | None,
     ) -> None:
         self._config = config
         self._variant = variant
@@ -139,6 +154,7 @@ class _Training:
         self._world = world
         self._progress = progress or (lambda event: None)
         self._digest = digest
+        self._own_loss = own_loss
         self._started = self._ticked = self._saved = time.monotonic()
         self._log: Trajectory | None = None
         self._tensorboard: TensorboardWriter | None = None
@@ -147,7 +163,7 @@ class _Training:
         self,
         source: data.DataSource,
         init: Path | None,
-        teacher: Path | None,
+        teacher: nn.Module | None,
         own: nn.Module | None,
     ) -> _Training:
         """Make the network and, on resume, load its state."""
@@ -155,16 +171,23 @@ class _Training:
         self._folder.path.mkdir(parents=True, exist_ok=True)
         resumes = self._resumes()
         self._data = source.to(world.device)
-        taught = self._teacher(teacher)
+        taught = None if teacher is None else Teacher(teacher, config.train, world.device)
         self._session = open_session(
             config, self._variant, self._data, None if resumes else init, world, own
         )
+        if self._session.quantized is not None and world.leads:
+            for note in self._session.quantized.notes:
+                _LOGGER.info("%s", note)
         if resumes:
             restore(self._session, config, self._folder.resume, self._digest)
             _LOGGER.info("resuming %s after epoch %d", self._folder.path, self._session.epoch)
         self._earlier = self._session.seconds
+        every = config.train.eval_every
+        self._evaluation = Evaluation(self._session, self._data, every, self._own_loss)
+        if own is not None:
+            self._evaluation.check(taught)
         stage = f"train/{self._variant.name}"
-        self._stepper = Stepper(self._session, config, stage, self._data, taught)
+        self._stepper = Stepper(self._session, config, stage, self._data, taught, self._own_loss)
         if not resumes:
             self._stepper.fit_ranges()
         world.wait()  # nothing may be written while another process still looks at the folder
@@ -183,17 +206,6 @@ class _Training:
             return TrainResult.read(result).config_digest == self._digest
         except ConfigError:  # none there, or of another release: ``restore`` judges
             return True
-
-    def _teacher(self, path: Path | None) -> Teacher | None:
-        train = self._config.train
-        if train.teacher is None or self._variant.mode == "float":
-            return None
-        if path is None:
-            raise ConfigError(
-                f"train.teacher is {train.teacher!r}, and no teacher's checkpoint was given; pass "
-                "teacher_checkpoint, or train by the command line, which finds it."
-            )
-        return Teacher(self._config.network, path, train, self._world.device)
 
     def run(self) -> TrainResult:
         """Train to the end, measure, write."""
@@ -216,6 +228,7 @@ class _Training:
                 dataset=self._data.name,
                 final=final,
                 seconds=self._seconds(),
+                own=self._own_loss,
             )
         self._world.wait()
         return TrainResult.read(folder.result)
@@ -259,7 +272,7 @@ class _Training:
         world.share_norms(session.net)
         record = {"event": "epoch", **position, "step": session.step, "lr": lr}
         record["train_loss"] = float(world.mean(meter.mean()))
-        record.update(_fractions(self._accuracy() if self._evaluates() else None))
+        record.update(self._evaluation.record(self._evaluation.epoch()))
         record.update(self._stepper.facts())
         self._log_record(record)
         due = self._keeps(froze=learned and not self._learns())
@@ -283,10 +296,6 @@ class _Training:
     def _learns(self) -> bool:
         binding = self._session.binding
         return binding is not None and not binding.controller.done
-
-    def _evaluates(self) -> bool:
-        session, every = self._session, self._config.train.eval_every
-        return session.epoch % every == 0 or session.epoch == session.schedule.epochs
 
     def _keeps(self, *, froze: bool) -> bool:
         """Tell whether this epoch's state is written. Collective."""
@@ -329,21 +338,24 @@ class _Training:
         budget = binding.budget_result() if binding else None
         if budget is not None:
             _LOGGER.log(logging.INFO if budget.met else logging.WARNING, "%s", budget.sentence)
-        after = self._accuracy()
+        average = self._session.average
+        averaged = average.apply() if average else False
+        after = self._evaluation.now()
         final = Final(None, after)
         # Where no width changed at the end, the running statistics have followed the network to
         # here, over more samples than a recalibration sees.
-        if froze and self._stepper.recalibrate():
-            final = Final(after, self._accuracy())
-        record = {"event": "final", "step": self._session.step, **_fractions(final.after)}
+        if (froze or averaged) and self._stepper.recalibrate(averaged):
+            final = Final(after, self._evaluation.now())
+        record = {
+            "event": "final",
+            "step": self._session.step,
+            **self._evaluation.record(final.after),
+        }
         record["accuracy_before_recalibration"] = final.before.top1 if final.before else None
         if budget is not None:
             record["outcome"] = budget.model_dump()
         self._write({**record, **self._stepper.facts()})
         return final
-
-    def _accuracy(self) -> Accuracy:
-        return accuracy(self._session.net, self._data.test_batches(_EVALUATION_BATCH))
 
     def _seconds(self) -> float:
         return self._earlier + time.monotonic() - self._started
@@ -367,11 +379,3 @@ class _Training:
             lr = self._session.schedule.lr_at(self._session.step - 1)
             self._tensorboard.write({**facts, "lr": lr})
         self._progress({"event": "step", **facts})
-
-
-def _fractions(reached: Accuracy | None) -> dict[str, float | None]:
-    """Return what a log record says of an accuracy, None where none was measured."""
-    if reached is None:
-        return {"accuracy": None}
-    top5 = {} if reached.top5 is None else {"accuracy_top5": reached.top5}
-    return {"accuracy": reached.top1, **top5}

@@ -8,18 +8,19 @@ from adaqat_hw import __version__
 from adaqat_hw.run import TrainFolder
 from adaqat_hw.schema import BitWidthPlan, RunConfig, TrainResult
 from adaqat_hw.tools import package_versions
-from adaqat_hw.train.accuracy import Accuracy
+from adaqat_hw.train.accuracy import Measured
 from adaqat_hw.train.checkpoint import save
+from adaqat_hw.train.own_loss import OwnLoss
 from adaqat_hw.train.session import Session
 from adaqat_hw.train.variant import Variant
 
 
 @dataclass(frozen=True)
 class Final:
-    """Accuracy before and after the last recalibration of batch norm (None: there was none)."""
+    """What was measured before (None: not) and after the last recalibration of batch norm."""
 
-    before: Accuracy | None
-    after: Accuracy
+    before: Measured | None
+    after: Measured
 
 
 def write_result(
@@ -32,6 +33,7 @@ def write_result(
     dataset: str,
     final: Final,
     seconds: float,
+    own: OwnLoss | None = None,
 ) -> TrainResult:
     """Write ``checkpoint.pt``, ``plan.json`` (not in full precision) and ``result.json``."""
     save(folder.checkpoint, dict(session.net.state_dict()))
@@ -61,6 +63,10 @@ def write_result(
         freeze_choice=session.binding.freeze_choice if session.binding else None,
         device=session.world.device.type,
         processes=session.world.size,
+        loss_name=own.name if own else None,
+        test_loss=final.after.loss,
+        metric_name=own.metric_name if own else None,
+        metric=final.after.metric,
     )
     result.write(folder.result)
     return result

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,9 @@ from torch import nn
 from adaqat_hw import nets
 from adaqat_hw.data import DataSource
 from adaqat_hw.errors import ConfigError
-from adaqat_hw.quant import Binding, QuantizedNetwork, bind, network_spec, quantize
+from adaqat_hw.quant import Binding, QuantizedNetwork, bind, copy_network, network_spec, quantize
 from adaqat_hw.schema import NetworkSpec, RunConfig, TrainConfig
+from adaqat_hw.train.average import WeightAverage
 from adaqat_hw.train.checkpoint import FORMAT, load_into, load_resume
 from adaqat_hw.train.finetune import load_float_weights
 from adaqat_hw.train.schedule import Schedule, make_schedule
@@ -39,6 +39,7 @@ class Session:
     generator: torch.Generator
     binding: Binding | None
     world: World
+    average: WeightAverage | None = None
     epoch: int = 0
     step: int = 0
     log_lines: int = 0
@@ -60,6 +61,7 @@ class Session:
             "seconds": self.seconds,
             "net": dict(self.net.state_dict()),
             "optimizer": self.optimizer.state_dict(),
+            "average": self.average.state_dict() if self.average else None,
             "controller": self.binding.state_dict() if self.binding else None,
             "random": self.world.gather(_random_state(self.world.device)),
             "generator": self.generator.get_state(),
@@ -84,7 +86,7 @@ def open_session(
     if own is None:
         _check_fit(config, nets.info(config.network), dataset)
     torch.manual_seed(config.seed)
-    reference = nets.build(config.network) if own is None else copy.deepcopy(own)
+    reference = nets.build(config.network) if own is None else copy_network(own)
     shape = dataset.input_shape
     names: dict[str, Any] = {"name": config.network.name, "num_classes": dataset.num_classes}
     spec = network_spec(reference, shape, **names)
@@ -102,6 +104,7 @@ def open_session(
         # Each process draws its own dropout; the initial weights are everywhere the same.
         torch.manual_seed(config.seed + _SEED_STRIDE * world.rank)
     net = net.to(world.device).train()
+    decay = config.train.ema_decay
     return Session(
         net=net,
         spec=spec,
@@ -110,6 +113,7 @@ def open_session(
         generator=torch.Generator().manual_seed(config.seed),
         binding=binding,
         world=world,
+        average=None if decay is None else WeightAverage(net, decay),
     )
 
 
@@ -129,6 +133,8 @@ def restore(session: Session, config: RunConfig, path: Path, digest: str) -> Non
         session.net.to(session.world.device)
         session.optimizer = _optimizer(session.net, config.train)
         session.optimizer.load_state_dict(state["optimizer"])
+        if session.average is not None:
+            session.average.load_state_dict(state["average"])
         if session.binding is not None:
             session.binding.load_state_dict(state["controller"])
             session.binding.apply()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from adaqat_hw.data import DataSource
 from adaqat_hw.quant import (
+    Binding,
     BitWidth,
     Probes,
     StepEvents,
@@ -28,6 +29,7 @@ from adaqat_hw.train.allocation import Allocation
 from adaqat_hw.train.compute import Compute, lay_out
 from adaqat_hw.train.loss import Teacher, training_loss
 from adaqat_hw.train.meter import LossMeter, check_every
+from adaqat_hw.train.own_loss import OwnLoss
 from adaqat_hw.train.session import Session
 
 _LOGGED_PROBES_PER_EPOCH = 20
@@ -45,6 +47,7 @@ class Stepper:
         stage: name for errors, such as ``"train/learned"``.
         dataset: read when batch norm is recalibrated.
         teacher: what is distilled from, or None.
+        own: a loss of one's own in place of cross-entropy, or None.
     """
 
     def __init__(
@@ -54,11 +57,13 @@ class Stepper:
         stage: str,
         dataset: DataSource,
         teacher: Teacher | None = None,
+        own: OwnLoss | None = None,
     ) -> None:
         self._session = session
         self._config = config
         self._data = dataset
         self._teacher = teacher
+        self._own = own
         net, world = session.net, session.world
         lay_out(net, config.train)
         self._compute = Compute(net, world.share(net), config.train, world.device)
@@ -70,6 +75,8 @@ class Stepper:
             self._compute.probe,
             self._loss,
             None if teacher is None else teacher.logits,
+            # A teacher has been checked to give class logits.
+            classifies=own is None or teacher is not None,
         )
         self._log_every = _log_every(session, config.adaqat.probing)
         every = check_every(session.world.device)
@@ -83,7 +90,7 @@ class Stepper:
 
         Args:
             x: this process's part of the batch (n, ...).
-            y: its labels (n,).
+            y: its labels (n,), or targets (n, ...) of a loss of one's own.
 
         Raises:
             StageFailed: the loss is not finite.
@@ -96,11 +103,14 @@ class Stepper:
             group["lr"] = lr
         taught = self._teacher.logits(x) if self._teacher is not None else None
         probes = self._probe(x, y, taught)
-        loss = training_loss(self._config.train, self._compute.training(x), y, taught)
+        outputs = self._compute.training(x)
+        loss = training_loss(self._config.train, outputs, y, taught, self._own)
         self.meter.add(loss, session.step, lr)
         loss.backward()  # type: ignore[no-untyped-call]
         session.optimizer.step()
         moved = None if probes is None else self._move_widths(probes, loss)
+        if session.average is not None:
+            session.average.update()
         session.step += 1
         if moved is not None:
             records.extend(self._after_move(*moved, lr))
@@ -138,15 +148,19 @@ class Stepper:
             return []
         return self._freeze_all()
 
-    def recalibrate(self) -> bool:
-        """Recompute batch-norm statistics at the present widths.
+    def recalibrate(self, averaged: bool = False) -> bool:
+        """Recompute batch-norm statistics at the present widths and weights.
+
+        Args:
+            averaged: the weights have become averages; then in full precision too.
 
         Returns:
             Whether there was anything to do: not in full precision, without batch norm, or with
             ``train.recalibrate_batches`` = 0.
         """
         session, count = self._session, self._config.train.recalibrate_batches
-        if not count or session.quantized is None or not self._has_norms():
+        full_precision = session.quantized is None and not averaged
+        if not count or full_precision or not self._has_norms():
             return False
         batches = self._data.calibration_batches(self._config.train.batch_size, count)
         with tensor_float32(allowed=False):
@@ -187,7 +201,7 @@ class Stepper:
         return binding.step(losses, at, at_step=session.step), {"live": at, **losses}
 
     def _loss(self, x: Tensor, y: Tensor, taught: Tensor | None) -> Tensor:
-        return training_loss(self._config.train, self._compute.probe(x), y, taught)
+        return training_loss(self._config.train, self._compute.probe(x), y, taught, self._own)
 
     def _probe_samples(self, local: int) -> int:
         """Return how many of this process's samples the probes see; batch norm needs two."""
@@ -203,7 +217,7 @@ class Stepper:
         assert binding is not None
         changed = bool(events.flips or events.freezes)
         if changed:
-            self.fit_ranges(binding.apply())
+            self._apply_widths(binding)
         if changed or events.step % self._log_every == 0:
             yield self._record(events, losses, lr)
         if events.freezes and binding.controller.done:
@@ -218,7 +232,7 @@ class Stepper:
         binding = self._session.binding
         assert binding is not None
         if events.flips:
-            self.fit_ranges(binding.apply())
+            self._apply_widths(binding)
         yield self._record(events, {}, None)
 
     def _freeze_on_schedule(self) -> Iterable[dict[str, Any]]:
@@ -233,12 +247,22 @@ class Stepper:
         binding, step = self._session.binding, self._session.step
         assert binding is not None
         events = binding.freeze_all(step, self._differences())
-        self.fit_ranges(binding.apply())
+        self._apply_widths(binding)
         records = [self._record(events, {}, None)]
         if binding.freeze_choice is not None:
             choice = binding.freeze_choice.model_dump(mode="json")
             records.insert(0, {"event": "freeze_choice", **choice})
         return records
+
+    def _apply_widths(self, binding: Binding) -> None:
+        """Switch to the controller's widths and fit the ranges of the quantizers that change.
+
+        Averaged weights begin anew then.
+        """
+        changed = binding.apply()
+        self.fit_ranges(changed)
+        if changed and self._session.average is not None:
+            self._session.average.restart()
 
     def _differences(self) -> list[float] | None:
         """Return learned minus uniform loss on batches of the training split, measured as probes.

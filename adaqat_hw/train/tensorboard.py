@@ -13,6 +13,8 @@ _PLAIN = {
     "train_loss": "train/loss",
     "accuracy": "test/accuracy",
     "accuracy_top5": "test/accuracy_top5",
+    "test_loss": "test/loss",
+    "metric": "test/metric",
     "accuracy_before_recalibration": "test/accuracy_before_recalibration",
     "hard_loss": "hardware/hard_loss",
     "hardware_lambda": "hardware/lambda",

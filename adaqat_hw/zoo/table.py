@@ -31,7 +31,7 @@ def row(entry: Entry) -> list[str]:
         entry.record.variant,
         _widths(entry),
         _input(entry),
-        f"{100 * result.accuracy:.2f} % (n = {result.test_samples:,})",
+        f"{result.reached.removeprefix('top-1 ')} (n = {result.test_samples:,})",
         str(result.seed),
         "full precision" if entry.record.bitops is None else f"{entry.record.bitops:,}",
         _lut(entry),

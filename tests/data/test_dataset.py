@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from adaqat_hw.data import CropAndFlip, Dataset
@@ -13,9 +14,9 @@ def images(count=10, augmenter=None, **changed):
     """Images whose every pixel is the sample's number, three classes cyclically."""
     x = torch.arange(1.0, count + 1).reshape(-1, 1, 1, 1).expand(count, 1, 6, 6).contiguous()
     y = torch.arange(count) % 3
-    parts = {"train_x": x, "train_y": y, "test_x": -x, "test_y": y, **changed}
+    parts = {"train_x": x, "train_y": y, "test_x": -x, "test_y": y, "num_classes": 3, **changed}
     shape = tuple(parts["train_x"].shape[1:])
-    return Dataset("images", "made", num_classes=3, input_shape=shape, augmenter=augmenter, **parts)
+    return Dataset("images", "made", input_shape=shape, augmenter=augmenter, **parts)
 
 
 def test_an_epoch_is_one_permutation_and_then_one_augmentation_per_batch():
@@ -104,3 +105,11 @@ def test_to_moves_every_tensor():
     tensors = (moved.train_x, moved.train_y, moved.test_x, moved.test_y)
     assert {t.device.type for t in tensors} == {"meta"}
     assert moved.augmenter == CropAndFlip(1)
+
+
+@pytest.mark.parametrize("targets", [torch.rand(300), torch.rand(300, 2), torch.zeros(300, 4, 4)])
+def test_calibration_of_targets_that_are_no_classes_is_shuffled(targets):
+    found = images(300, train_y=targets, num_classes=None)
+    first, again = (next(found.calibration_batches(60, 1))[:, 0, 0, 0] for _ in range(2))
+    assert torch.equal(first, again)
+    assert first.tolist() != sorted(first.tolist())

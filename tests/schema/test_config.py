@@ -56,7 +56,7 @@ def test_overrides_take_toml_values(config_file):
 
 TRAIN_KEYS = (
     "batch_size, checkpoint_every, compile, compile_mode, decay, device, "
-    "distill_temperature, distill_weight, epochs, eval_every, frozen_norm_epochs, init, "
+    "distill_temperature, distill_weight, ema_decay, epochs, eval_every, frozen_norm_epochs, init, "
     "label_smoothing, lr, lr_warmup_epochs, momentum, nesterov, optimizer, precision, "
     "recalibrate_batches, restart_at, restart_lr, teacher, tensorboard, "
     "threads, weight_decay"

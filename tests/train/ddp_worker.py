@@ -20,6 +20,7 @@ from adaqat_hw import nets
 from adaqat_hw.quant import Binding
 from adaqat_hw.schema import parse_config
 from adaqat_hw.train import Variant, leave_world, train
+from adaqat_hw.train.average import WeightAverage
 
 
 def plain_net(config: Any) -> nn.Module:
@@ -45,6 +46,31 @@ def watch(widths: list[dict[str, float]]) -> None:
         return events
 
     Binding.step = step  # type: ignore[method-assign]
+
+
+def averaged(folder: Path, body: dict[str, Any], rank: str) -> None:
+    """Train with averaged weights, at once and resumed; leave averages-<rank>.json."""
+    sums: list[list[float]] = []
+    apply = WeightAverage.apply
+
+    def applied(self: WeightAverage) -> bool:
+        averages = self.state_dict()["averages"].values()
+        sums.append([float(value.double().sum()) for value in averages])
+        return apply(self)
+
+    WeightAverage.apply = applied  # type: ignore[method-assign]
+
+    def keep(record: dict[str, Any]) -> None:
+        if record["event"] == "step" and record["step"] == 13:
+            (folder / "averaged-again").mkdir()
+            for name in ("last.pt", "log.jsonl"):
+                shutil.copy(folder / "averaged" / name, folder / "averaged-again" / name)
+
+    body = {**body, "train": {**body["train"], "ema_decay": 0.8}, "adaqat": {}}
+    config = parse_config(body, "test")
+    train(config, Variant.named("w4a4"), folder / "averaged", progress=keep)
+    train(config, Variant.named("w4a4"), folder / "averaged-again")
+    (folder / f"averages-{rank}.json").write_text(json.dumps(sums))
 
 
 def main() -> None:
@@ -100,6 +126,7 @@ def main() -> None:
     body["adaqat"]["rule"] = "allocation"
     train(parse_config(body, "test"), Variant.named("learned"), folder / "allocated")
     (folder / f"moves-{rank}.json").write_text(json.dumps(moves))
+    averaged(folder, body, rank)
     leave_world()
 
 

@@ -78,7 +78,7 @@ def test_unfit_data_and_teachers_are_refused(net, data, tmp_path):
     x, y = data
     text = (
         "The training data have inputs (64, 1, 4, 4) and labels (64,) of torch.float32; give "
-        "(n, ...) inputs and as many int64 labels, n at least 1."
+        "(n, ...) inputs and as many int64 labels, n at least 1; other targets need a loss_fn."
     )
     with pytest.raises(ConfigError, match=f"^{re.escape(text)}$"):
         train_network(net, (x, y.float()), data, tmp_path)
@@ -90,11 +90,14 @@ def test_unfit_data_and_teachers_are_refused(net, data, tmp_path):
         train_network(net, data, (x[:, 0], y), tmp_path)
     text = (
         "train.init 'float' and train.teacher None belong to runs with a configuration file; "
-        "give the network with its trained weights, and no teacher."
+        "give the network with its trained weights, and the teacher itself as teacher = ...."
     )
     with pytest.raises(ConfigError, match=f"^{re.escape(text)}$"):
         train_network(net, data, data, tmp_path, train_config=TrainConfig(init="float"))
-    text = "The network maps a batch of 2 to shape (2, 3); num_classes 4 asks for (2, 4)."
+    text = (
+        "The network maps a batch of 2 to shape (2, 3); num_classes 4 asks for (2, 4); an output "
+        "of another form is trained with a loss_fn (in quantize, num_classes = None)."
+    )
     with pytest.raises(ConfigError, match=f"^{re.escape(text)}$"):
         train_network(net, (x, y + 1), data, tmp_path, train_config=SHORT)
 

@@ -14,7 +14,7 @@ from adaqat_hw.errors import ConfigError
 from adaqat_hw.schema import NetworkConfig, RunConfig, TrainConfig
 from adaqat_hw.train import Variant, read_trajectory, train
 from adaqat_hw.train.checkpoint import save
-from adaqat_hw.train.loss import Teacher, training_loss
+from adaqat_hw.train.loss import Teacher, load_teacher, training_loss
 
 Make = Callable[..., RunConfig]
 OTHER_TRAINING = (
@@ -58,7 +58,7 @@ def test_a_student_that_equals_its_teacher_has_only_the_hard_loss() -> None:
 def test_the_teacher_rests_and_draws_no_number(tmp_path: Path) -> None:
     path = _teacher_file(tmp_path)
     state = torch.get_rng_state()
-    teacher = Teacher(_MLP, path, TrainConfig(), torch.device("cpu"))
+    teacher = Teacher(load_teacher(_MLP, path), TrainConfig(), torch.device("cpu"))
     assert torch.equal(torch.get_rng_state(), state)
     before = {k: v.clone() for k, v in teacher.net.state_dict().items()}
     logits = teacher.logits(torch.rand(8, 1, 8, 8))

@@ -16,7 +16,7 @@ from adaqat_hw import data, nets
 from adaqat_hw.schema import RunConfig
 from adaqat_hw.train import Variant, step
 from adaqat_hw.train.checkpoint import save
-from adaqat_hw.train.loss import Teacher
+from adaqat_hw.train.loss import Teacher, load_teacher
 from adaqat_hw.train.session import open_session
 from adaqat_hw.train.step import Stepper
 from adaqat_hw.train.world import World
@@ -59,7 +59,9 @@ def _stepper(config: RunConfig, name: str, folder: Path | None = None) -> tuple[
     taught = None
     if folder is not None:
         save(folder / "teacher.pt", dict(nets.build(config.network).state_dict()))
-        taught = Teacher(config.network, folder / "teacher.pt", config.train, world.device)
+        taught = Teacher(
+            load_teacher(config.network, folder / "teacher.pt"), config.train, world.device
+        )
     batches = dataset.train_batches(32, 30, session.generator)
     return Stepper(session, config, "train/x", dataset, taught), batches
 

@@ -115,6 +115,16 @@ def test_two_processes_learn_what_one_learns(
     assert first == second
     assert len(first) == 3  # one for each round
 
+    # Averaged weights and statistics are everywhere the same, resumed or not.
+    first, second = (json.loads((tmp_path / f"averages-{r}.json").read_text()) for r in (0, 1))
+    assert first == second
+    assert first[0] == first[1]
+    assert len(first[0]) > 10
+    whole, again = (
+        load_weights(tmp_path / x / "checkpoint.pt") for x in ("averaged", "averaged-again")
+    )
+    assert all(torch.equal(value, again[name]) for name, value in whole.items())
+
 
 def test_torchrun_trains_by_the_command_line(tmp_path: Path) -> None:
     (tmp_path / "tiny.toml").write_text(
