@@ -2,10 +2,13 @@
 
 from adaqat_hw.quant._rewrite import copy_network
 from adaqat_hw.quant.allocation_rounds import (
+    Neighbour,
     RoundOutcome,
     best_plan,
+    changed_widths,
     judge,
     neighbours,
+    reference_plan,
     round_steps,
 )
 from adaqat_hw.quant.batchnorm import (
@@ -46,6 +49,7 @@ __all__ = [
     "Freeze",
     "Gradient",
     "MatMul",
+    "Neighbour",
     "Probes",
     "QuantizedNetwork",
     "RoundOutcome",
@@ -54,6 +58,7 @@ __all__ = [
     "best_plan",
     "bind",
     "calibrate_clips",
+    "changed_widths",
     "compare_losses",
     "copy_network",
     "draws_numbers",
@@ -67,6 +72,7 @@ __all__ = [
     "probing",
     "quantize",
     "recalibrate_batch_norm",
+    "reference_plan",
     "round_steps",
     "run_probes",
     "tensor_float32",

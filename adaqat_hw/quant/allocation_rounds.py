@@ -1,10 +1,12 @@
 """Widths under a budget by measured scores, in a few rounds. Pure Python.
 
 The rule ``allocation`` of this project, beside AdaQAT's gradient. The network trains at the uniform
-plan of the budget. In each round every width is scored one bit lower and one bit higher, as the
-network stands, on the same batches; the plan of the least sum of scores within the budget is found
-exactly, no width more than one bit from where it is; and it is taken only where the network, as a
-whole, scores better at it beyond two standard errors. Then the network trains on at it.
+plan of the budget. In each round every width is scored alone, at its present bits and one to each
+side, where all others have one bit more than at present: there the effects of single widths add up
+(measured: docs/benchmarks/2026-11-28-learning.md). The plan of the least sum of scores within the
+budget is found exactly, no width more than one bit from where it is; and it is taken only where its
+sum, on other batches, is better than the present plan's beyond two standard errors. Then the
+network trains on at it.
 """
 
 from __future__ import annotations
@@ -31,20 +33,26 @@ def round_steps(start: int, end: int, rounds: int) -> list[int]:
     return [start + (end - start) * index // rounds for index in range(rounds)]
 
 
-def neighbours(controller: AdaQatController) -> list[Neighbour]:
-    """Return the widths to score beside the present ones: (name, bits)."""
+def reference_plan(controller: AdaQatController) -> dict[str, int]:
+    """Return the plan that single widths are scored in: each free one a bit above the present."""
     bits, widths = controller.bits, controller.widths
+    return {**bits, **{n: min(bits[n] + 1, widths[n].maximum) for n in controller.free}}
+
+
+def neighbours(controller: AdaQatController) -> list[Neighbour]:
+    """Return the widths to score, each alone in the reference plan: (name, bits)."""
+    bits, widths, reference = controller.bits, controller.widths, reference_plan(controller)
     return [
         (name, near)
         for name in controller.free
-        for near in (bits[name] - 1, bits[name] + 1)
-        if widths[name].minimum <= near <= widths[name].maximum
+        for near in (bits[name] - 1, bits[name])
+        if widths[name].minimum <= near < reference[name]
     ]
 
 
 def best_plan(
     controller: AdaQatController,
-    live: Sequence[float],
+    reference: Sequence[float],
     scored: Mapping[Neighbour, Sequence[float]],
 ) -> tuple[dict[str, int], bool]:
     """Return the plan of the least estimated score within the budget, one bit around the present.
@@ -53,35 +61,55 @@ def best_plan(
 
     Args:
         controller: the present widths, their bounds and the limited cost.
-        live: score of the present plan on each batch; lower is better.
-        scored: the same with one width at other bits.
+        reference: score of the reference plan on each batch; lower is better.
+        scored: the same with one width at other bits (:func:`neighbours`).
     """
     cost, bits = controller.cost, controller.bits
     assert cost.limit is not None
     # Anew in every round: the weights have changed, and so has what a bit is worth.
     tracker = SensitivityTracker(controller.widths)
+    rows = {name: {bit: reference} for name, bit in reference_plan(controller).items()}
     for (name, near), values in scored.items():
-        sign = 1 if near < bits[name] else -1
-        for value, present in zip(values, live, strict=True):
-            tracker.add(name, max(near, bits[name]), sign * (value - present))
+        rows[name] = {near: values, **rows[name]}
+    scored_names = {name for name, _ in scored}
+    for name in scored_names:
+        row = dict(sorted(rows[name].items()))
+        for lower, upper in zip(list(row)[:-1], list(row)[1:], strict=True):
+            for less, more in zip(row[lower], row[upper], strict=True):
+                tracker.add(name, upper, less - more)
     worth = tracker.floored()
     scores: dict[str, dict[int, float]] = {}
-    for name, near in scored:
-        row = scores.setdefault(name, {bits[name]: 0.0})
-        row[near] = worth(name, bits[name]) if near < bits[name] else -worth(name, near)
-    limit = cost.limit
-    exact = allocate_exactly(bits, scores, cost.value, limit)
+    for name in controller.free:
+        if name in scored_names:
+            top, *others = sorted(rows[name], reverse=True)
+            scores[name] = {top: 0.0}
+            for bit in others:
+                scores[name][bit] = scores[name][bit + 1] + worth(name, bit + 1)
+    exact = allocate_exactly(bits, scores, cost.value, cost.limit)
     if exact is not None:
         return exact, True
     free = [controller.widths[name] for name in controller.free]
-    return allocate_near(bits, free, cost.value, limit, worth), False
+    return allocate_near(bits, free, cost.value, cost.limit, worth), False
+
+
+def changed_widths(
+    controller: AdaQatController, plan: Mapping[str, int]
+) -> tuple[list[Neighbour], list[Neighbour]]:
+    """Return the widths to score anew for a comparison: those of ``plan``, then the present ones.
+
+    Both lists name the widths that differ, in the same order.
+    """
+    bits = controller.bits
+    names = [name for name in controller.free if plan[name] != bits[name]]
+    return [(name, plan[name]) for name in names], [(name, bits[name]) for name in names]
 
 
 @dataclass(frozen=True)
 class RoundOutcome:
-    """What one round found: ``difference`` is the score of ``plan`` minus that of ``live``.
+    """What one round found.
 
-    ``exact`` says whether no plan has a smaller sum of single scores.
+    ``difference`` is the sum of single scores of ``plan`` minus that of ``live``; ``exact`` says
+    whether no plan has a smaller one.
     """
 
     live: dict[str, int]
@@ -105,8 +133,8 @@ class RoundOutcome:
             measured = "there are too few batches to compare it with the present one"
         else:
             measured = (
-                f"its score minus that of the present one ({other}) is {self.difference:+.4f} "
-                f"with a standard error of {self.standard_error:.4f}"
+                f"on other batches their sum minus that of the present plan ({other}) is "
+                f"{self.difference:+.4f} with a standard error of {self.standard_error:.4f}"
             )
         verdict = "taken" if self.taken else "not taken"
         plan = "best plan" if self.exact else "best plan that was found"
@@ -125,7 +153,7 @@ def judge(
     Args:
         live: the present widths.
         plan: those of :func:`best_plan`.
-        differences: the scores of ``plan`` minus those of ``live``, by batch.
+        differences: the sums of single scores of ``plan`` minus those of ``live``, by batch.
         exact: as :func:`best_plan` says.
     """
     if plan == live or len(differences) < 2:

@@ -13,13 +13,16 @@ from torch.nn import functional as F
 from adaqat_hw.data import DataSource
 from adaqat_hw.quant import (
     Binding,
+    Neighbour,
     RoundOutcome,
     StepEvents,
     best_plan,
     calibrate_clips,
+    changed_widths,
     judge,
     neighbours,
     plan_losses,
+    reference_plan,
     round_steps,
 )
 from adaqat_hw.schema import RunConfig
@@ -94,24 +97,35 @@ class Allocation:
             calibrate_clips(binding.network, batch, ratios_only=True)
 
     def _measure(self, binding: Binding) -> tuple[RoundOutcome, dict[str, dict[int, float]]]:
-        live = binding.controller.bits
-        near = neighbours(binding.controller)
-        plans = [live, *({**live, name: bits} for name, bits in near)]
-        mean = self._session.world.mean
-        first, *others = plan_losses(binding, self._scores(binding), plans, mean=mean)
-        scored = dict(zip(near, others, strict=True))
-        plan, exact = best_plan(binding.controller, first, scored)
+        controller = binding.controller
+        live, near = controller.bits, neighbours(controller)
+        base, scored = self._score_alone(binding, near)
+        plan, exact = best_plan(controller, base, scored)
         differences: list[float] = []
         if plan != live:
+            new, present = changed_widths(controller, plan)
             # The batches that chose the plan would flatter it.
-            fresh = self._scores(binding, fresh=True)
-            own, other = plan_losses(binding, fresh, [plan, live], mean=mean)
-            differences = [a - b for a, b in zip(own, other, strict=True)]
+            fresh, again = self._score_alone(binding, [*new, *present], fresh=True)
+            gains = [
+                [a - b for a, b in zip(again[one], again[other], strict=True)]
+                for one, other in zip(new, present, strict=True)
+            ]
+            differences = [sum(row[index] for row in gains) for index in range(len(fresh))]
         table: dict[str, dict[int, float]] = {}
         for (name, bits), values in scored.items():
-            gaps = [a - b for a, b in zip(values, first, strict=True)]
+            gaps = [a - b for a, b in zip(values, base, strict=True)]
             table.setdefault(name, {})[bits] = sum(gaps) / len(gaps)
         return judge(live, plan, differences, exact=exact), table
+
+    def _score_alone(
+        self, binding: Binding, widths: list[Neighbour], *, fresh: bool = False
+    ) -> tuple[list[float], dict[Neighbour, list[float]]]:
+        """Return the scores of the reference plan, and of it with each of ``widths`` alone."""
+        reference = reference_plan(binding.controller)
+        plans = [reference, *({**reference, name: bits} for name, bits in widths)]
+        scores = self._scores(binding, fresh=fresh)
+        base, *others = plan_losses(binding, scores, plans, mean=self._session.world.mean)
+        return base, dict(zip(widths, others, strict=True))
 
     def _scores(self, binding: Binding, *, fresh: bool = False) -> Iterator[Callable[[], Tensor]]:
         """Yield what scores the network on one batch; lower is better."""

@@ -9,7 +9,14 @@ import pytest
 
 from adaqat_hw.cost import BitOpsCost
 from adaqat_hw.cost.layer_widths import LayerWidths, Operand
-from adaqat_hw.quant.allocation_rounds import best_plan, judge, neighbours, round_steps
+from adaqat_hw.quant.allocation_rounds import (
+    best_plan,
+    changed_widths,
+    judge,
+    neighbours,
+    reference_plan,
+    round_steps,
+)
 from adaqat_hw.quant.controller import AdaQatController
 from adaqat_hw.quant.widths import Width
 
@@ -25,13 +32,12 @@ def controller(limit, bits=4, minimum=2, maximum=8):
 def scored(at, worth, noise=0.0, batches=8, seed=0):
     """Scores whose bits have the given worths: (name, bit) to the score that the bit saves."""
     draw = random.Random(seed)
-    live = [1.0 + draw.gauss(0, noise) for _ in range(batches)]
-    table = {}
+    base = [1.0 + draw.gauss(0, noise) for _ in range(batches)]
+    top, table = reference_plan(at), {}
     for name, near in neighbours(at):
-        bits = at.bits[name]
-        change = worth(name, bits) if near < bits else -worth(name, near)
-        table[name, near] = [x + change + draw.gauss(0, noise) for x in live]
-    return live, table
+        change = sum(worth(name, bit) for bit in range(near + 1, top[name] + 1))
+        table[name, near] = [x + change + draw.gauss(0, noise) for x in base]
+    return base, table
 
 
 def test_rounds_share_the_steps_between_warm_up_and_freeze():
@@ -41,8 +47,21 @@ def test_rounds_share_the_steps_between_warm_up_and_freeze():
 
 def test_neighbours_keep_the_bounds():
     at = controller(10_000, bits=2, maximum=3)
-    assert neighbours(at) == [(name, 3) for name in NAMES]
+    assert reference_plan(at) == dict.fromkeys(NAMES, 3)
+    assert neighbours(at) == [(name, 2) for name in NAMES]
+    at = controller(10_000, bits=8)
+    assert reference_plan(at) == dict.fromkeys(NAMES, 8)
+    assert neighbours(at) == [(name, 7) for name in NAMES]
     assert neighbours(controller(10_000, bits=3, minimum=3, maximum=3)) == []
+
+
+def test_a_comparison_scores_what_differs():
+    at = controller(10_000)
+    plan = {**at.bits, "weights:a": 5, "acts:b": 3}
+    assert changed_widths(at, plan) == (
+        [("weights:a", 5), ("acts:b", 3)],
+        [("weights:a", 4), ("acts:b", 4)],
+    )
 
 
 def test_bits_move_from_where_they_are_worth_little_to_where_they_are_worth_much():
@@ -79,8 +98,8 @@ def test_the_sentence_says_what_was_found():
     outcome = judge(live, plan, [-0.2, -0.22]).as_dict(at.cost)
     assert outcome["sentence"] == (
         "The best plan by single scores (3,200 BitOPs; weights:a 4 to 5, weights:b 4 to 3) is "
-        "taken: its score minus that of the present one (3,200 BitOPs) is -0.2100 with a standard "
-        "error of 0.0100."
+        "taken: on other batches their sum minus that of the present plan (3,200 BitOPs) is "
+        "-0.2100 with a standard error of 0.0100."
     )
     assert judge(live, live, []).as_dict(at.cost)["sentence"] == (
         "No other plan within the budget and one bit scores better."
