@@ -66,7 +66,7 @@ def variant_name(text: str, ends: str | None = None, input_bits: int | None = No
     except ValueError as exc:
         raise ConfigError(
             f"Variant {text + added!r} must be float, learned, or W/A such as 4/4, with ends and "
-            "input such as 2/2 ends 2/3 input 3."
+            "input such as 2/2 ends 2/3 input 3, all from 1 to 32 bits and given once."
         ) from exc
 
 

@@ -136,7 +136,7 @@ class LearnedRange(_Range):
         return peak if isinstance(factor, float) and factor == 1.0 else peak * factor
 
     def _gradient_factor(self, x: Tensor) -> Any:
-        if not self._scaled:
+        if not self._scaled or x.dim() == 0:  # an exporter asks for the scale with one number
             return 1.0
         count = x.numel() / (self.value.numel() if self.of_weight else x.shape[0])
         if torch.compiler.is_compiling():  # a number would compile anew for every width

@@ -28,9 +28,10 @@ Neighbour = tuple[str, int]
 def round_steps(start: int, end: int, rounds: int) -> list[int]:
     """Return the training steps at which a round begins.
 
-    The first is ``start``; each is followed by an equal share of the steps up to ``end``.
+    The first is ``start``; each is followed by an equal share of the steps up to ``end``. There are
+    no more rounds than steps.
     """
-    return [start + (end - start) * index // rounds for index in range(rounds)]
+    return sorted({start + (end - start) * index // rounds for index in range(rounds)})
 
 
 def reference_plan(controller: AdaQatController) -> dict[str, int]:

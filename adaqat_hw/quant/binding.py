@@ -9,6 +9,7 @@ from typing import Any
 
 from adaqat_hw.cost import BitOpsCost, HardwareCost
 from adaqat_hw.errors import ConfigError
+from adaqat_hw.quant.allocation_rounds import reference_plan
 from adaqat_hw.quant.budget import budget_result, check_budget
 from adaqat_hw.quant.controller import AdaQatController
 from adaqat_hw.quant.cost_terms import CostFactory, configured_cost, layer_widths
@@ -33,7 +34,9 @@ class Binding:
     phase it may measure the plans of :meth:`freeze_proposal` by
     :func:`adaqat_hw.quant.compare_losses`, and calls :meth:`freeze_all`. Both are followed by
     :meth:`apply`. ``bitops`` counts the whole network for the log, whatever the widths are
-    learned under. ``freeze_choice`` says what was frozen under a budget; None before.
+    learned under. ``allocation_start`` is the uniform plan of the budget where widths move by the
+    rule ``allocation``, else None. ``freeze_choice`` says what was frozen under a budget; None
+    before.
     """
 
     def __init__(
@@ -45,7 +48,7 @@ class Binding:
         bitops: HardwareCost,
         scheduler: ProbeScheduler,
         lambda_controller: LambdaController | None = None,
-        allocates: bool = False,
+        allocation_start: Mapping[str, int] | None = None,
     ) -> None:
         self.network = network
         self.controller = controller
@@ -53,7 +56,7 @@ class Binding:
         self._bitops = bitops
         self._scheduler = scheduler
         self._lambda = lambda_controller
-        self.allocates = allocates
+        self.allocation_start = allocation_start
         self.freeze_choice: FreezeChoice | None = None
 
     def apply(self) -> list[BitWidth]:
@@ -95,7 +98,7 @@ class Binding:
         All that are not frozen, or ``probing.per_step`` of them: those that waited longest. None
         where widths move by the rule ``allocation``.
         """
-        if self.allocates:
+        if self.allocation_start is not None:
             return []
         return self._scheduler.next(self.controller.free)
 
@@ -133,7 +136,7 @@ class Binding:
         """
         if self.controller.cost.limit is None or self.controller.done:
             return None
-        return propose(self.controller, reallocate=not self.allocates)
+        return propose(self.controller, reallocate=self.allocation_start is None)
 
     def freeze_all(self, at_step: int, differences: Sequence[float] | None = None) -> StepEvents:
         """Freeze what still moves; under a budget as :attr:`freeze_choice` then says.
@@ -211,9 +214,10 @@ def bind(
 ) -> Binding:
     """Make the controller for a network and switch the network to its initial widths.
 
-    ``config.initial_bits`` is raised to a width's minimum where it lies below. Layers that learn
-    nothing are switched to ``config.other_bits``. The width of the network's input starts at most
-    at, and never exceeds, the network's ``config.input_bits``.
+    ``config.initial_bits`` is raised to a width's minimum where it lies below. The rule
+    ``allocation`` starts at the uniform plan of the budget, with a bit more while it warms up.
+    Layers that learn nothing are switched to ``config.other_bits``. The width of the network's
+    input starts at most at, and never exceeds, the network's ``config.input_bits``.
 
     Args:
         network: the network whose widths are learned.
@@ -265,9 +269,13 @@ def bind(
         max_move=1.0 if budgeted else None,
     )
     if budgeted:
-        check_budget(limited, widths, controller.bits, network.spec.name)
-    if config.allocates:
-        controller.move_to(propose(controller).uniform, 0)
+        first = {w.name: w.maximum for w in widths} if config.allocates else controller.bits
+        check_budget(limited, widths, first, network.spec.name)
+    start = propose(controller).uniform if config.allocates else None
+    if start is not None:
+        controller.move_to(start, 0)
+        if config.warmup_epochs:
+            controller.move_to(reference_plan(controller), 0)
     binding = Binding(
         network,
         controller,
@@ -279,7 +287,7 @@ def bind(
             if budgeted and not config.allocates
             else None
         ),
-        allocates=config.allocates,
+        allocation_start=start,
     )
     binding.apply()
     return binding

@@ -20,6 +20,7 @@ Scores = Mapping[str, Mapping[int, float]]
 
 _LARGEST_SET = 20_000  # choices of widths that interact
 _SECONDS = 20.0
+_ATTEMPTS = 3
 _ROUNDING = 1e-9
 
 
@@ -53,17 +54,22 @@ def allocate_exactly(
         choices.append([dict(zip(members, bits, strict=True)) for bits in product(*spans)])
     prices = [[cost({**start, **choice}) - base for choice in listed] for listed in choices]
     values = [[sum(scores[n][b] for n, b in c.items()) for c in listed] for listed in choices]
-    taken = _knapsack(values, prices, limit - base)
-    if taken is None:
-        return None
-    plan = dict(start)
-    for listed, index in zip(choices, taken, strict=True):
-        plan |= listed[index]
-    expected = base + sum(row[index] for row, index in zip(prices, taken, strict=True))
-    total = cost(plan)
-    if total > limit or abs(total - expected) > 1e-6 * (1 + abs(total)):
-        return None
-    return plan
+    room = limit - base
+    for _ in range(_ATTEMPTS):
+        taken = _knapsack(values, prices, room)
+        if taken is None:
+            return None
+        plan = dict(start)
+        for listed, index in zip(choices, taken, strict=True):
+            plan |= listed[index]
+        expected = base + sum(row[index] for row, index in zip(prices, taken, strict=True))
+        total = cost(plan)
+        if abs(total - expected) > 1e-6 * (1 + abs(total)):
+            return None
+        if total <= limit:
+            return plan
+        room -= total - limit  # the solver takes a hair too much for equal
+    return None
 
 
 def _interacting(
@@ -120,11 +126,11 @@ def _knapsack(
         bounds=Bounds(0, 1),
         constraints=[
             LinearConstraint(one_each.tocsr(), 1, 1),
-            LinearConstraint(weights[None, :] / scale, -np.inf, room / scale * (1 + 1e-12)),
+            LinearConstraint(weights[None, :] / scale, -np.inf, room / scale),
         ],
         options={"time_limit": _SECONDS, "mip_rel_gap": 0.0},
     )
-    if result.x is None:
+    if result.status != 0:  # no solution, or out of time: then what it has may not be the best
         return None
     chosen = result.x
     return [int(np.argmax(chosen[end - size : end])) for size, end in zip(sizes, ends, strict=True)]

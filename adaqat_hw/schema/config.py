@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, PlainValidator, ValidationError, field_validator, model_validator
 
 from adaqat_hw.errors import ConfigError
 from adaqat_hw.schema._base import Record, first_fault
@@ -25,6 +25,12 @@ GOLDEN_FRAMES = 128
 THROUGHPUT_KEYS = ("fps", "fit", "folding", "unfolded")
 # Keys that were renamed: where they were, and what they are now.
 _RENAMED = {("build", "target_fps"): ("fps", "the cheapest folding of so many frames per second")}
+
+
+def _join_bits(value: Any) -> Any:
+    if value == "acts" or (type(value) is int and 2 <= value <= 8):
+        return value
+    raise ValueError("must be an integer from 2 to 8, or 'acts' for the width of the activations")
 
 
 class NetworkConfig(Record):
@@ -81,20 +87,20 @@ class TrainConfig(Record):
     epochs: int = Field(default=20, gt=0)
     batch_size: int = Field(default=128, gt=0)
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
-    lr: float = Field(default=0.1, gt=0)
-    lr_warmup_epochs: float = Field(default=0.0, ge=0)
+    lr: float = Field(default=0.1, gt=0, allow_inf_nan=False)
+    lr_warmup_epochs: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     restart_at: float | None = Field(default=None, gt=0, lt=1)
-    restart_lr: float | None = Field(default=None, gt=0)
+    restart_lr: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     frozen_norm_epochs: int = Field(default=0, ge=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     nesterov: bool = False
-    weight_decay: float = Field(default=1e-4, ge=0)
+    weight_decay: float = Field(default=1e-4, ge=0, allow_inf_nan=False)
     decay: Literal["weights", "all"] = "weights"
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     init: str | None = None
     teacher: str | None = None
     distill_weight: float = Field(default=0.5, gt=0, le=1)
-    distill_temperature: float = Field(default=4.0, gt=0)
+    distill_temperature: float = Field(default=4.0, gt=0, allow_inf_nan=False)
     ema_decay: float | None = Field(default=None, gt=0, lt=1)
     eval_every: int = Field(default=1, gt=0)
     checkpoint_every: int | None = Field(default=None, gt=0)
@@ -164,13 +170,13 @@ class QuantConfig(Record):
     end_act_bits: int = Field(default=8, ge=1, le=8)
     input_bits: int = Field(default=8, ge=1, le=8)
     input_signed: bool = True
-    input_range: float = Field(default=1.0, gt=0)
+    input_range: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     weight_scaling: Literal["per_channel", "per_tensor"] = "per_channel"
     weight_range: Literal["sigma", "learned", "absmax"] = "sigma"
-    act_clip: float = Field(default=6.0, gt=0)
+    act_clip: float = Field(default=6.0, gt=0, allow_inf_nan=False)
     calibrate: bool = True
     clip_gradient: Literal["scaled", "plain"] = "plain"
-    join_bits: Annotated[int, Field(ge=2, le=8)] | Literal["acts"] = 6
+    join_bits: Annotated[int | Literal["acts"], PlainValidator(_join_bits)] = 6
 
     @property
     def learns_input(self) -> bool:

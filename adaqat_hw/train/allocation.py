@@ -71,10 +71,13 @@ class Allocation:
             What moved, and the record of the round for the log; None where no round begins.
         """
         binding, step = self._session.binding, self._session.step
-        if binding is None or not binding.allocates or binding.controller.done:
+        if binding is None or binding.allocation_start is None or binding.controller.done:
             return None
         if step not in self._steps:
             return None
+        if step == self._steps[0]:
+            # Until here, if there was a warm-up, the widths had the bit more of the reference plan.
+            binding.controller.move_to(binding.allocation_start, step)
         self._refit(binding)
         outcome, scored = self._measure(binding)
         target = outcome.plan if outcome.taken else outcome.live
@@ -135,7 +138,7 @@ class Allocation:
             self._config.train.batch_size,
             min(2 * count if fresh else count, session.schedule.steps_per_epoch),
             # Of its own: the training's batches must not depend on this.
-            torch.Generator().manual_seed(self._config.seed + session.step + int(fresh)),
+            torch.Generator().manual_seed(_seed(self._config.seed, session.step, fresh)),
             rank=session.world.rank,
             world=session.world.size,
         )
@@ -158,3 +161,8 @@ class Allocation:
         own = F.log_softmax(self._forward(x).float(), dim=1)
         wanted = F.log_softmax(reference.float(), dim=1)
         return F.kl_div(own, wanted, reduction="batchmean", log_target=True)
+
+
+def _seed(seed: int, step: int, fresh: bool) -> int:
+    """Return a seed that neither another round nor the comparison at the freeze has."""
+    return (seed + 1) * 1_000_003 + 2 * step + int(fresh)

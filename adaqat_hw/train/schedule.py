@@ -83,6 +83,11 @@ def make_schedule(train: TrainConfig, samples: int, adaqat: AdaqatConfig | None 
             "epochs; lower it or raise train.epochs."
         )
     restart = 0 if train.restart_at is None else max(1, round(train.restart_at * steps))
+    if restart >= steps:
+        raise ConfigError(
+            f"train.restart_at = {train.restart_at!r} leaves no step of {steps} behind it; lower "
+            "it or raise train.epochs."
+        )
     if restart and rise >= restart:
         raise ConfigError(
             f"train.lr_warmup_epochs = {train.lr_warmup_epochs!r} lasts until train.restart_at = "

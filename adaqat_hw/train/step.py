@@ -186,9 +186,10 @@ class Stepper:
         if not names:
             return None
         count = self._probe_samples(len(x))
-        # Dropout draws anew in every pass, and other samples have another loss: then the probes
-        # need a live loss measured as they are.
-        measure_live = count < len(x) or self._random
+        # Dropout draws anew in every pass, other samples have another loss, and a pass with running
+        # statistics too: then the probes need a live loss measured as they are.
+        frozen = schedule.epochs - self._config.train.frozen_norm_epochs
+        measure_live = count < len(x) or self._random or session.epoch >= frozen
         measure = partial(
             self._loss, x[:count], y[:count], None if taught is None else taught[:count]
         )
@@ -231,8 +232,7 @@ class Stepper:
         yield record
         binding = self._session.binding
         assert binding is not None
-        if events.flips:
-            self._apply_widths(binding)
+        self._apply_widths(binding)
         yield self._record(events, {}, None)
 
     def _freeze_on_schedule(self) -> Iterable[dict[str, Any]]:

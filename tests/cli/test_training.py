@@ -242,12 +242,12 @@ def test_a_uniform_variant_with_ends_and_input_is_found_by_every_spelling(cli, t
         (
             ("--variant", "2/2", "--ends", "2"),
             "Variant '2/2 ends 2' must be float, learned, or W/A such as 4/4, with ends and input "
-            "such as 2/2 ends 2/3 input 3.",
+            "such as 2/2 ends 2/3 input 3, all from 1 to 32 bits and given once.",
         ),
         (
             ("--variant", "w2a2-input3", "--input-bits", "4"),
             "Variant 'w2a2-input3 input 4' must be float, learned, or W/A such as 4/4, with ends "
-            "and input such as 2/2 ends 2/3 input 3.",
+            "and input such as 2/2 ends 2/3 input 3, all from 1 to 32 bits and given once.",
         ),
     ],
 )

@@ -96,7 +96,7 @@ def test_implementations_are_as_asked_and_as_the_rule_says(cnn):
         "rtl",
         "asked for",
     )
-    assert conv.impl_reason == "auto: 4 x 4 bits = 16, at most 16"
+    assert conv.impl_reason == "auto: 4 x 3 bits = 12, at most 16"  # the input has 3 bits
 
 
 def test_every_node_is_counted_into_a_layer(cnn):

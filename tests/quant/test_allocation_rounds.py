@@ -42,7 +42,8 @@ def scored(at, worth, noise=0.0, batches=8, seed=0):
 
 def test_rounds_share_the_steps_between_warm_up_and_freeze():
     assert round_steps(10, 40, 3) == [10, 20, 30]
-    assert round_steps(0, 2, 3) == [0, 0, 1]
+    assert round_steps(0, 2, 3) == [0, 1]
+    assert round_steps(5, 6, 1000) == [5]
 
 
 def test_neighbours_keep_the_bounds():

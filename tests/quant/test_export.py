@@ -12,7 +12,7 @@ from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.core.onnx_exec import execute_onnx
 from qonnx.transformation.infer_shapes import InferShapes
 
-from adaqat_hw.quant import quantize
+from adaqat_hw.quant import calibrate_clips, quantize
 from adaqat_hw.schema import QuantConfig
 
 
@@ -115,3 +115,26 @@ def test_exporting_leaves_the_network_trainable(residual, shape, tmp_path):
     assert torch.equal(network(x), before)
     network.train()(x).sum().backward()
     assert network.network.fc.weight.grad is not None
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"clip_gradient": "scaled"},
+        {"weight_range": "learned"},
+        {"weight_range": "absmax"},
+        {"weight_scaling": "per_tensor"},
+        {"join_bits": "acts"},
+    ],
+    ids=str,
+)
+def test_every_setting_of_the_quantizers_is_exported_as_it_computes(
+    residual, shape, tmp_path, keys
+):
+    network = quantize(residual, QuantConfig(**keys), **shape, weight_bits=3, act_bits=2)
+    x = torch.randn(1, 1, 8, 8)
+    calibrate_clips(network, torch.randn(8, 1, 8, 8))
+    export(network, tmp_path / "a.onnx", x)
+    np.testing.assert_allclose(
+        executed(tmp_path / "a.onnx", x), network(x).detach().numpy(), atol=1e-5
+    )

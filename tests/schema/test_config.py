@@ -347,6 +347,12 @@ def test_the_configuration_page_has_every_key_and_default(heading):
             "statistics; lower it or raise epochs.",
         ),
         (
+            "quant",
+            {"join_bits": 9},
+            "quant.join_bits = 9: must be an integer from 2 to 8, or 'acts' for the width of the "
+            "activations.",
+        ),
+        (
             "float_train",
             {"init": "float"},
             "float_train.init = 'float': full precision is trained from scratch and without a "

@@ -94,3 +94,10 @@ def test_a_rise_of_the_learning_rate_up_to_the_restart_is_refused() -> None:
     )
     with pytest.raises(ConfigError, match=f"^{re.escape(text)}$"):
         make_schedule(train, 1000)
+
+
+def test_a_restart_behind_the_last_step_is_refused() -> None:
+    train = TrainConfig(epochs=2, batch_size=10, restart_at=0.999, restart_lr=0.03)
+    text = "train.restart_at = 0.999 leaves no step of 6 behind it; lower it or raise train.epochs."
+    with pytest.raises(ConfigError, match=f"^{re.escape(text)}$"):
+        make_schedule(train, 30)

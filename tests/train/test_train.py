@@ -104,17 +104,22 @@ def test_freezing_at_the_very_end_counts_as_not_frozen(make_config: Make, tmp_pa
     assert all(value == int(value) for value in real.values())
 
 
+@pytest.mark.parametrize("frozen_norms", [0, 3])
 def test_probes_see_the_weights_of_the_live_loss(
-    make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frozen_norms: int
 ) -> None:
-    """With the widths pinned, a probe at the live widths must give the live loss exactly."""
+    """With the widths pinned, a probe at the live widths must give the live loss exactly.
+
+    Also where batch norm trains with its running statistics, which probes do not use.
+    """
     from adaqat_hw.quant import AdaQatController
 
     def unchanged(self: Any) -> list[tuple[str, dict[str, int]]]:
         return [(name, self.bits) for name in self.widths]
 
     monkeypatch.setattr(AdaQatController, "probes", unchanged)
-    train(make_config(), Variant.named("learned"), tmp_path)
+    config = make_config(train={"frozen_norm_epochs": frozen_norms})
+    train(config, Variant.named("learned"), tmp_path)
     moves = [r for r in read_trajectory(tmp_path / "log.jsonl") if r.get("gradients")]
     assert moves
     for record in moves:
