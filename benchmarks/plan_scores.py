@@ -30,49 +30,105 @@ from typing import Any
 
 import numpy as np
 import torch
-from compare_settings import train_once
+from compare_settings import check_common, train_once, variant_of
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adaqat_hw import data, nets
+from adaqat_hw.errors import AdaqatHwError, ConfigError
 from adaqat_hw.quant import Binding, QuantizedNetwork, bind, calibrate_clips, probing, quantize
 from adaqat_hw.schema import BitWidthPlan, RunConfig, load_config
 from adaqat_hw.train import Variant, load_into, load_weights, train
 
 _TOLERANCE = 0.01  # of the uniform plan's BitOPs
 _BATCHES, _SAMPLES = 8, 128
+_DRAWS = 200_000  # of random plans, before they are given up
 Bits = dict[str, int]
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Train and measure what is missing, print the table, and return the exit status."""
     args = _parser().parse_args(arguments)
-    torch.set_num_threads(args.threads)
-    warnings.filterwarnings("ignore", module="brevitas")
-    rows = [_seed(args, seed) for seed in args.seeds]
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "scores.json").write_text(json.dumps(rows, indent=1) + "\n")
-    _table(rows)
+    try:
+        _study(args)
+    except AdaqatHwError as exc:
+        print(exc, file=sys.stderr)
+        return exc.exit_code
     return 0
 
 
-def _seed(args: argparse.Namespace, seed: int) -> dict[str, Any]:
-    config = load_config(args.config, (*args.set, f"seed={seed}"))
-    train_once(config, "float", args.out, "float")
-    stretch = load_config(args.config, (*args.set, f"seed={seed}", "train.epochs=1"))
-    train_once(stretch, args.stretch, args.out, "stretch")
-    base = args.out / f"seed{seed}"
-    network = _Measured(config, base, args.stretch, args.uniform, "stretch")
-    plans = network.random_plans(args.plans, random.Random(seed), args.widths)  # noqa: S311
-    scores = {f"{name}, after the stretch": x for name, x in network.scores(plans).items()}
-    unstretched = _Measured(config, base, args.stretch, args.uniform, "float")
-    scores |= {f"{name}, as float": x for name, x in unstretched.scores(plans).items()}
-    accuracies = []
-    for index, bits in enumerate(plans):
-        accuracy = _train_plan(config, network.plan(bits), base, f"plan{index}")
-        accuracies.append(accuracy)
-        print(f"seed {seed}, plan {index}: {100 * accuracy:.2f} %", file=sys.stderr, flush=True)
-    return {"seed": seed, "plans": plans, "accuracies": accuracies, "scores": scores}
+def _study(args: argparse.Namespace) -> None:
+    check_common(args.seeds, args.set, args.threads, args.out)
+    _check_widths(args)
+    torch.set_num_threads(args.threads)
+    warnings.filterwarnings("ignore", module="brevitas")
+    seeds = [_Seed(args, seed) for seed in args.seeds]
+    rows = [seed.measured() for seed in seeds]
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "scores.json").write_text(json.dumps(rows, indent=1) + "\n")
+    _table(rows)
+
+
+def _check_widths(args: argparse.Namespace) -> None:
+    for option in ("uniform", "stretch"):
+        text = getattr(args, option)
+        variant = variant_of(text)
+        if variant.mode != "uniform":
+            raise ConfigError(f"--{option} {text!r} must be uniform widths W/A such as 2/2.")
+        setattr(args, option, variant)
+    if args.plans < 2:
+        raise ConfigError(
+            f"--plans {args.plans} must be at least 2: a rank correlation needs several plans."
+        )
+    if min(args.widths) < 1 or max(args.widths) < 2:
+        raise ConfigError(
+            f"--widths {_listed(args.widths)} must be at least 1, and one of them at least 2, "
+            "which weights need."
+        )
+
+
+class _Seed:
+    """One seed's configurations and plans; made before anything is trained."""
+
+    def __init__(self, args: argparse.Namespace, seed: int) -> None:
+        self._args, self._seed = args, seed
+        sets = (*args.set, f"seed={seed}")
+        self._config = load_config(args.config, sets)
+        for key in ("init", "teacher"):
+            source = getattr(self._config.train, key)
+            if source not in (None, "float"):
+                raise ConfigError(
+                    f"train.{key} is {source!r}, and plans are trained from the seed's own float "
+                    f"network here; give --set train.{key}=float."
+                )
+        self._stretch = load_config(args.config, (*sets, "train.epochs=1", "train.init=float"))
+        size = data.load(self._config.data, seed).train_size
+        if size < _SAMPLES:
+            raise ConfigError(
+                f"The data set has {size} training samples, and plans are scored on batches of "
+                f"{_SAMPLES}; raise data.limit_train or take a larger data set."
+            )
+        binding = _bound(_quantized(self._config, None, ""), self._config)
+        draw = random.Random(seed)  # noqa: S311
+        even = _uniform(binding, args.uniform)
+        self._plans = random_plans(binding, even, args.plans, draw, args.widths)
+
+    def measured(self) -> dict[str, Any]:
+        """Train and score."""
+        args, seed, config, plans = self._args, self._seed, self._config, self._plans
+        train_once(config, Variant.named("float"), args.out, "float", shared=config)
+        train_once(self._stretch, args.stretch, args.out, "stretch", shared=config)
+        base = args.out / f"seed{seed}"
+        network = _Measured(config, base, args.stretch, "stretch")
+        scores = {f"{name}, after the stretch": x for name, x in network.scores(plans).items()}
+        unstretched = _Measured(config, base, args.stretch, "float")
+        scores |= {f"{name}, as float": x for name, x in unstretched.scores(plans).items()}
+        accuracies = []
+        for index, bits in enumerate(plans):
+            accuracy = _train_plan(config, network.plan(bits), base, f"plan{index}")
+            accuracies.append(accuracy)
+            print(f"seed {seed}, plan {index}: {100 * accuracy:.2f} %", file=sys.stderr, flush=True)
+        return {"seed": seed, "plans": plans, "accuracies": accuracies, "scores": scores}
 
 
 def _train_plan(config: RunConfig, plan: BitWidthPlan, base: Path, name: str) -> float:
@@ -88,19 +144,71 @@ def _train_plan(config: RunConfig, plan: BitWidthPlan, base: Path, name: str) ->
     return result.accuracy
 
 
+def _quantized(config: RunConfig, path: Path | None, start: str) -> QuantizedNetwork:
+    """Return the quantized network with a checkpoint's weights, or with initial ones."""
+    net: nn.Module = nets.build(config.network)
+    if path is not None and start == "float":
+        load_into(net, load_weights(path), path)
+    info = nets.info(config.network)
+    about: dict[str, Any] = {"name": info.name, "num_classes": info.num_classes}
+    twin = quantize(net, config.quant, input_shape=info.input_shape, **about)
+    if path is not None and start != "float":
+        load_into(twin, load_weights(path), path)
+    return twin.train()
+
+
+def _bound(net: QuantizedNetwork, config: RunConfig) -> Binding:
+    free = {"budget": type(config.adaqat.budget)(), "rule": "gradient"}
+    return bind(net, config.adaqat.model_copy(update=free))
+
+
+def _uniform(binding: Binding, variant: Variant) -> Bits:
+    widths = variant.bits
+    assert widths is not None
+    return {n: widths.weights if n.startswith("weights") else widths.acts for n in binding.groups}
+
+
+def random_plans(
+    binding: Binding, even: Bits, count: int, draw: random.Random, widths: Sequence[int]
+) -> list[Bits]:
+    """Return the plan ``even`` and ``count`` random ones that cost the same within 1 %.
+
+    Raises:
+        ConfigError: too few were found.
+    """
+    cost = binding.controller.cost
+    wanted = cost.value(even)
+    plans = [even]
+    for _ in range(_DRAWS):
+        if len(plans) > count:
+            return plans
+        bits = {
+            name: draw.choice([b for b in widths if b > 1 or name.startswith("acts")])
+            for name in even
+        }
+        if bits not in plans and abs(cost.value(bits) / wanted - 1) <= _TOLERANCE:
+            plans.append(bits)
+    if len(plans) > count:
+        return plans
+    raise ConfigError(
+        f"Of {_DRAWS} random plans of the widths {_listed(widths)}, {len(plans) - 1} differ and "
+        f"have the BitOPs of the uniform one within {_TOLERANCE:.0%}, and {count} are needed; give "
+        "other --widths or --uniform, fewer --plans, or adaqat.granularity = 'layer'."
+    )
+
+
+def _listed(widths: Sequence[int]) -> str:
+    return " ".join(str(width) for width in widths)
+
+
 class _Measured:
     """The network after the stretch or before it, and the batches it is measured on."""
 
-    def __init__(
-        self, config: RunConfig, base: Path, stretch: str, uniform: str, start: str
-    ) -> None:
+    def __init__(self, config: RunConfig, base: Path, stretch: Variant, start: str) -> None:
         dataset = data.load(config.data, config.seed)
-        self._net = self._load(config, base / start / "checkpoint.pt", start)
-        self._binding: Binding = bind(
-            self._net, config.adaqat.model_copy(update={"budget": type(config.adaqat.budget)()})
-        )
-        self._live = self._uniform(stretch)
-        self._even = self._uniform(uniform)
+        self._net = _quantized(config, base / start / "checkpoint.pt", start)
+        self._binding = _bound(self._net, config)
+        self._live = _uniform(self._binding, stretch)
         self._teacher = nets.build(config.network)
         load_into(self._teacher, load_weights(base / "float" / "checkpoint.pt"), base)
         self._teacher.eval()
@@ -110,44 +218,10 @@ class _Measured:
         self._binding.apply_bits(self._live)
         calibrate_clips(self._net, self._batches[0][0])
 
-    @staticmethod
-    def _load(config: RunConfig, path: Path, start: str) -> QuantizedNetwork:
-        net: nn.Module = nets.build(config.network)
-        if start == "float":
-            load_into(net, load_weights(path), path)
-        info = nets.info(config.network)
-        about: dict[str, Any] = {"name": info.name, "num_classes": info.num_classes}
-        twin = quantize(net, config.quant, input_shape=info.input_shape, **about)
-        if start != "float":
-            load_into(twin, load_weights(path), path)
-        return twin.train()
-
-    def _uniform(self, name: str) -> Bits:
-        widths = Variant.named(name).bits
-        assert widths is not None
-        return {
-            n: widths.weights if n.startswith("weights") else widths.acts
-            for n in self._binding.groups
-        }
-
     def plan(self, bits: Bits) -> BitWidthPlan:
         """Return the plan of integer widths by name."""
         with self._binding.at(bits):
             return self._net.plan("manual")
-
-    def random_plans(self, count: int, draw: random.Random, widths: Sequence[int]) -> list[Bits]:
-        """Return the uniform plan and ``count`` random ones that cost the same within 1 %."""
-        cost = self._binding.controller.cost
-        wanted = cost.value(self._even)
-        plans = [self._even]
-        while len(plans) <= count:
-            bits = {
-                name: draw.choice([b for b in widths if b > 1 or name.startswith("acts")])
-                for name in self._even
-            }
-            if abs(cost.value(bits) / wanted - 1) <= _TOLERANCE and bits not in plans:
-                plans.append(bits)
-        return plans
 
     def scores(self, plans: Sequence[Bits]) -> dict[str, list[float]]:
         """Return each score of all plans; lower is better."""
