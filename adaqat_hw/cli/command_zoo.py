@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from adaqat_hw.cli.arguments import RunPath, trained_variant
-from adaqat_hw.cli.console import out, print_json, table
+from adaqat_hw.cli.console import error, out, print_json, table
 from adaqat_hw.run import RunDirectory
 from adaqat_hw.schema import ResourceReport
 
@@ -34,6 +35,14 @@ Root = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """What stands before the name or the subcommand: which zoo, and whether to print JSON."""
+
+    root: Path | None
+    as_json: bool
+
+
 @zoo_app.callback()
 def zoo_list(
     context: typer.Context,
@@ -41,16 +50,20 @@ def zoo_list(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """List the trained networks."""
-    context.obj = root
+    context.obj = _Asked(root, as_json)
     if context.invoked_subcommand is not None:
         return
     from adaqat_hw import zoo
 
-    listed = zoo.list_entries(root)
+    listed, faults = zoo.survey(root)
     if as_json:
         print_json({"networks": [_json(entry) for entry in listed]})
     else:
         out.print(table("Zoo", list(zoo.COLUMNS), [zoo.row(entry) for entry in listed]))
+    for fault in faults:
+        error(str(fault))
+    if faults:
+        raise typer.Exit(faults[0].exit_code)
 
 
 @zoo_app.command("get")
@@ -62,8 +75,13 @@ def zoo_get(
     """Lay a network out as a run: trained, exported, ready to build; "get" may be left out."""
     from adaqat_hw import zoo
 
-    run = zoo.lay_out(zoo.open_entry(name, context.obj), to)
-    out.print(str(run.root))
+    asked: _Asked = context.obj
+    entry = zoo.open_entry(name, asked.root)
+    run = zoo.lay_out(entry, to)
+    if asked.as_json:
+        print_json({**_json(entry), "run": str(run.root)})
+    else:
+        out.print(str(run.root))
 
 
 @zoo_app.command("add")
@@ -76,8 +94,12 @@ def zoo_add(
     """Put a finished, exported variant of a run into the zoo, with its records."""
     from adaqat_hw import zoo
 
-    entry = zoo.add(run, trained_variant(RunDirectory(run), variant), name, context.obj)
-    out.print(table("", list(zoo.COLUMNS), [zoo.row(entry)]))
+    asked: _Asked = context.obj
+    entry = zoo.add(run, trained_variant(RunDirectory(run), variant), name, asked.root)
+    if asked.as_json:
+        print_json(_json(entry))
+    else:
+        out.print(table("", list(zoo.COLUMNS), [zoo.row(entry)]))
 
 
 def _json(entry: Any) -> dict[str, Any]:

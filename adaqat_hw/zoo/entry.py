@@ -17,6 +17,7 @@ from adaqat_hw.schema import (
     TrainResult,
     ZooEntry,
 )
+from adaqat_hw.zoo.files import check_files, check_listed, check_record, damaged, read_record
 
 PREFIX = "zoo:"
 # The surest first: what was placed and routed, what was synthesized, what was estimated.
@@ -30,7 +31,7 @@ class Entry:
     """One network of the zoo with its records.
 
     ``plan`` and ``artifact`` are None in full precision. ``resources`` are those of its build, none
-    where it was not built; ``size`` is in bytes.
+    where it was not built; ``size`` is that of the recorded files in bytes.
     """
 
     folder: ZooFolder
@@ -55,32 +56,70 @@ class Entry:
 
 
 def list_entries(root: Path | None = None) -> list[Entry]:
-    """Return all entries by name; ``root`` is the zoo's folder, None for the shipped one."""
-    return [open_entry(name, root) for name in _names(_root(root))]
+    """Return all entries by name; ``root`` is the zoo's folder, None for the shipped one.
+
+    Raises:
+        ConfigError: there is no such folder, or an entry is damaged.
+    """
+    listed, faults = survey(root)
+    if faults:
+        raise faults[0]
+    return listed
+
+
+def survey(root: Path | None = None) -> tuple[list[Entry], list[ConfigError]]:
+    """Return the sound entries by name, and what is wrong with each damaged one.
+
+    Raises:
+        ConfigError: there is no such folder.
+    """
+    listed, faults = [], []
+    for name in _names(_root(root)):
+        try:
+            listed.append(open_entry(name, root))
+        except ConfigError as exc:
+            faults.append(exc)
+    return listed, faults
 
 
 def open_entry(name: str, root: Path | None = None) -> Entry:
     """Read one entry.
 
     Raises:
-        ConfigError: there is none of that name, or a record in it is damaged.
+        ConfigError: there is none of that name, or it is damaged: its name is not its folder's, or
+            a file is gone, cut short or changed.
     """
     names = _names(_root(root))
     if name not in names:
         known = ", ".join(names) if names else "none"
         raise ConfigError(f"The zoo has no network {name!r}; there are: {known}.")
     folder = ZooFolder(_root(root) / name)
-    result = TrainResult.read(folder.result)
-    quantized = result.plan is not None
+    record = read_record(ZooEntry, folder, folder.entry)
+    check_record(folder, record)
+    check_files(folder, record)
+    check_listed(
+        folder, record, folder.config, folder.result, folder.spec, folder.checkpoint, folder.log
+    )
+    result = read_record(TrainResult, folder, folder.result)
+    plan, artifact = None, None
+    if result.plan is not None:
+        check_listed(folder, record, folder.plan, folder.artifact, folder.model)
+        plan = read_record(BitWidthPlan, folder, folder.plan)
+        artifact = read_record(QonnxArtifact, folder, folder.artifact)
+        if artifact.golden is not None:
+            check_listed(folder, record, folder.golden)
+        if artifact.sha256 != record.files[folder.model.name]:
+            raise damaged(folder, "'model.onnx' is not the file that 'artifact.json' describes")
+    reports = [path for path in folder.resource_reports() if path.name in record.files]
     return Entry(
         folder=folder,
-        record=ZooEntry.read(folder.entry),
-        config=RunConfig.read(folder.config),
+        record=record,
+        config=read_record(RunConfig, folder, folder.config),
         result=result,
-        plan=BitWidthPlan.read(folder.plan) if quantized else None,
-        artifact=QonnxArtifact.read(folder.artifact) if quantized else None,
-        resources=tuple(ResourceReport.read(path) for path in folder.resource_reports()),
-        size=sum(path.stat().st_size for path in folder.path.iterdir()),
+        plan=plan,
+        artifact=artifact,
+        resources=tuple(read_record(ResourceReport, folder, path) for path in reports),
+        size=sum((folder.path / file).stat().st_size for file in record.files),
     )
 
 
@@ -104,7 +143,15 @@ def checkpoint(reference: str, *, teacher: bool = False) -> Path:
 
 
 def _root(root: Path | None) -> Path:
-    return zoo_dir() if root is None else root
+    if root is None:
+        return zoo_dir()
+    if not root.is_dir():
+        what = "is not a folder" if root.exists() else "does not exist"
+        raise ConfigError(
+            f"The zoo {str(root)!r} {what}; give a folder of networks with --zoo, or leave it out "
+            "for the shipped zoo."
+        )
+    return root
 
 
 def _names(root: Path) -> list[str]:

@@ -28,6 +28,7 @@ from adaqat_hw.schema import (
     write_atomic,
 )
 from adaqat_hw.zoo.entry import PREFIX, Entry, list_entries, open_entry
+from adaqat_hw.zoo.files import digests
 from adaqat_hw.zoo.table import readme
 
 MAX_FILE_BYTES = 2_000_000
@@ -51,15 +52,18 @@ def add(run: Path, variant: str, name: str, root: Path | None = None) -> Entry:
         root: the zoo's folder, None for the shipped one.
 
     Raises:
-        ConfigError: the name is taken or no name, the run is not finished, or a file is larger
-            than ``MAX_FILE_BYTES``.
+        ConfigError: the name is taken or no name, the run is not finished, another entry is
+            damaged, or a file is larger than ``MAX_FILE_BYTES``.
     """
     home = zoo_dir() if root is None else root
     directory = RunDirectory(run)
+    _check_home(home)
     _check_name(name, home)
     _check_finished(directory, variant)
     plan = collect(run).plan(variant)
     assert plan is not None  # its training is finished
+    # Whatever is wrong with the others is said before anything is written.
+    others = list_entries(home) if home.is_dir() else []
     home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=home, prefix=".new-") as scratch:
         folder = ZooFolder(Path(scratch) / name)
@@ -67,8 +71,24 @@ def add(run: Path, variant: str, name: str, root: Path | None = None) -> Entry:
         _fill(folder, directory, plan, name)
         _check_sizes(folder, name)
         folder.path.rename(home / name)
-    write_atomic(ZooRoot(home).readme, readme(list_entries(home)))
-    return open_entry(name, home)
+    try:
+        entry = open_entry(name, home)
+        listed = sorted([*others, entry], key=lambda x: x.name)
+        write_atomic(ZooRoot(home).readme, readme(listed))
+    except BaseException:
+        shutil.rmtree(home / name)
+        raise
+    return entry
+
+
+def _check_home(home: Path) -> None:
+    """Refuse a zoo that is a file or lies below one; one that is not there is made."""
+    there = next(path for path in (home, *home.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise ConfigError(
+            f"The zoo {str(home)!r} cannot be a folder, for {str(there)!r} is a file; give another "
+            "folder with --zoo."
+        )
 
 
 def _check_name(name: str, home: Path) -> None:
@@ -123,12 +143,14 @@ def _fill(folder: ZooFolder, run: RunDirectory, plan: PlanReport, name: str) -> 
     if plan.variant != _FLOAT:
         shutil.copyfile(trained.plan, folder.plan)
         _copy_export(folder, run, plan.variant, config)
+    bill = _bill(folder, run, plan.build)
     record = ZooEntry(
         name=name,
         variant=plan.variant,
         bitops=plan.bitops.total if plan.bitops is not None else None,
-        bill=_bill(folder, run, plan.build),
+        bill=bill,
         trimmed=trimmed,
+        files=digests(folder),
     )
     record.write(folder.entry)
 
