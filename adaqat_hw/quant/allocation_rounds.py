@@ -20,9 +20,24 @@ from adaqat_hw.quant.allocate import allocate_near
 from adaqat_hw.quant.controller import AdaQatController
 from adaqat_hw.quant.exact_allocation import allocate_exactly
 from adaqat_hw.quant.freeze_plan import BETTER_BY, mean_and_error
-from adaqat_hw.quant.sensitivity import SensitivityTracker
+from adaqat_hw.quant.sensitivity import SensitivityEstimate, SensitivityTracker
 
 Neighbour = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class PlanChoice:
+    """A plan, whether no other has a smaller sum of scores, and the factor of each width's score.
+
+    Training makes up for narrow weights more than for narrow activations, so scores taken before
+    it overrate a bit of weights (measured: docs/benchmarks/2026-11-28-learning.md). The factors put
+    both kinds on one scale: one bit more for all weights, and for all activations, is worth the
+    same per unit of its cost. Which bits move within a kind is up to the scores.
+    """
+
+    plan: dict[str, int]
+    exact: bool
+    factors: dict[str, float]
 
 
 def round_steps(start: int, end: int, rounds: int) -> list[int]:
@@ -55,10 +70,10 @@ def best_plan(
     controller: AdaQatController,
     reference: Sequence[float],
     scored: Mapping[Neighbour, Sequence[float]],
-) -> tuple[dict[str, int], bool]:
+) -> PlanChoice:
     """Return the plan of the least estimated score within the budget, one bit around the present.
 
-    With it goes whether no other has less: where that cannot be told exactly, it is a good plan.
+    Where the best cannot be told exactly, it is a good one.
 
     Args:
         controller: the present widths, their bounds and the limited cost.
@@ -79,18 +94,41 @@ def best_plan(
             for less, more in zip(row[lower], row[upper], strict=True):
                 tracker.add(name, upper, less - more)
     worth = tracker.floored()
+    factors = _factors(controller, worth)
     scores: dict[str, dict[int, float]] = {}
-    for name in controller.free:
-        if name in scored_names:
-            top, *others = sorted(rows[name], reverse=True)
-            scores[name] = {top: 0.0}
-            for bit in others:
-                scores[name][bit] = scores[name][bit + 1] + worth(name, bit + 1)
+    for name in scored_names:
+        top, *others = sorted(rows[name], reverse=True)
+        scores[name] = {top: 0.0}
+        for bit in others:
+            scores[name][bit] = scores[name][bit + 1] + factors[name] * worth(name, bit + 1)
     exact = allocate_exactly(bits, scores, cost.value, cost.limit)
     if exact is not None:
-        return exact, True
+        return PlanChoice(exact, exact=True, factors=factors)
     free = [controller.widths[name] for name in controller.free]
-    return allocate_near(bits, free, cost.value, cost.limit, worth), False
+
+    def weighed(name: str, bit: int) -> float:
+        return factors.get(name, 1.0) * worth(name, bit)
+
+    plan = allocate_near(bits, free, cost.value, cost.limit, weighed)
+    return PlanChoice(plan, exact=False, factors=factors)
+
+
+def _factors(controller: AdaQatController, worth: SensitivityEstimate) -> dict[str, float]:
+    """Return the factor of each free width's score: see :class:`PlanChoice`."""
+    bits, cost = controller.bits, controller.cost
+    kinds: dict[bool, list[str]] = {}
+    for name in controller.free:
+        kinds.setdefault(name.startswith("weights"), []).append(name)
+    gains = {k: sum(worth(n, bits[n] + 1) for n in names) for k, names in kinds.items()}
+    prices = {
+        k: cost.value({**bits, **{n: bits[n] + 1 for n in names}}) - cost.value(bits)
+        for k, names in kinds.items()
+    }
+    if len(kinds) < 2 or not all(prices.values()):
+        return dict.fromkeys(controller.free, 1.0)
+    # As much in sum as before, so that a difference of scores keeps its size.
+    scale = sum(gains.values()) / sum(prices.values())
+    return {n: scale * prices[k] / gains[k] for k, names in kinds.items() for n in names}
 
 
 def changed_widths(

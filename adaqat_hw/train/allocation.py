@@ -103,14 +103,18 @@ class Allocation:
         controller = binding.controller
         live, near = controller.bits, neighbours(controller)
         base, scored = self._score_alone(binding, near)
-        plan, exact = best_plan(controller, base, scored)
+        choice = best_plan(controller, base, scored)
+        plan = choice.plan
         differences: list[float] = []
         if plan != live:
             new, present = changed_widths(controller, plan)
             # The batches that chose the plan would flatter it.
             fresh, again = self._score_alone(binding, [*new, *present], fresh=True)
             gains = [
-                [a - b for a, b in zip(again[one], again[other], strict=True)]
+                [
+                    choice.factors[one[0]] * (a - b)
+                    for a, b in zip(again[one], again[other], strict=True)
+                ]
                 for one, other in zip(new, present, strict=True)
             ]
             differences = [sum(row[index] for row in gains) for index in range(len(fresh))]
@@ -118,7 +122,7 @@ class Allocation:
         for (name, bits), values in scored.items():
             gaps = [a - b for a, b in zip(values, base, strict=True)]
             table.setdefault(name, {})[bits] = sum(gaps) / len(gaps)
-        return judge(live, plan, differences, exact=exact), table
+        return judge(live, plan, differences, exact=choice.exact), table
 
     def _score_alone(
         self, binding: Binding, widths: list[Neighbour], *, fresh: bool = False

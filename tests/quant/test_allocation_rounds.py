@@ -68,8 +68,9 @@ def test_a_comparison_scores_what_differs():
 def test_bits_move_from_where_they_are_worth_little_to_where_they_are_worth_much():
     at = controller(3200)  # 4/4 everywhere
     worths = {"weights:a": 1.0, "acts:a": 1.0, "weights:b": 0.01, "acts:b": 0.01}
-    plan, exact = best_plan(at, *scored(at, lambda name, bit: worths[name] * 4.0 ** (4 - bit)))
-    assert exact
+    choice = best_plan(at, *scored(at, lambda name, bit: worths[name] * 4.0 ** (4 - bit)))
+    assert choice.exact
+    plan = choice.plan
     assert plan["weights:a"] + plan["acts:a"] > 8 > plan["weights:b"] + plan["acts:b"]
     assert at.cost.value(plan) <= 3200
     assert all(abs(plan[name] - 4) <= 1 for name in NAMES)
@@ -78,7 +79,7 @@ def test_bits_move_from_where_they_are_worth_little_to_where_they_are_worth_much
 @pytest.mark.parametrize("seed", range(20))
 def test_noise_alone_leaves_no_kind_without_its_bits(seed):
     at = controller(3200)
-    plan, _ = best_plan(at, *scored(at, lambda name, bit: 0.0, noise=0.02, seed=seed))
+    plan = best_plan(at, *scored(at, lambda name, bit: 0.0, noise=0.02, seed=seed)).plan
     assert at.cost.value(plan) <= 3200
     assert all(abs(plan[name] - 4) <= 1 for name in NAMES)
 
@@ -115,9 +116,27 @@ def test_without_scipy_a_good_plan_is_found_and_the_sentence_does_not_call_it_be
     monkeypatch.setitem(sys.modules, "scipy.optimize", None)
     at = controller(3200)
     worths = {"weights:a": 1.0, "acts:a": 1.0, "weights:b": 0.01, "acts:b": 0.01}
-    plan, exact = best_plan(at, *scored(at, lambda name, bit: worths[name] * 4.0 ** (4 - bit)))
-    assert not exact
+    choice = best_plan(at, *scored(at, lambda name, bit: worths[name] * 4.0 ** (4 - bit)))
+    assert not choice.exact
+    plan = choice.plan
     assert at.cost.value(plan) <= 3200
     assert plan["weights:a"] + plan["acts:a"] > 8
-    outcome = judge(at.bits, plan, [-0.2, -0.22], exact=exact).as_dict(at.cost)
+    outcome = judge(at.bits, plan, [-0.2, -0.22], exact=choice.exact).as_dict(at.cost)
     assert outcome["sentence"].startswith("The best plan that was found by single scores (")
+
+
+def test_scores_that_favour_one_kind_move_no_bits_between_kinds():
+    """Weights look ten times as sensitive everywhere; all layers are alike."""
+    at = controller(3200)
+    table = scored(at, lambda name, bit: (10.0 if name[0] == "w" else 1.0) * 4.0 ** (4 - bit))
+    choice = best_plan(at, *table)
+    assert choice.plan == at.bits
+    ratio = choice.factors["acts:a"] / choice.factors["weights:a"]
+    assert ratio == pytest.approx(10.0, rel=0.05)
+
+
+def test_within_a_kind_the_scores_decide():
+    at = controller(3200)
+    worths = {"weights:a": 10.0, "weights:b": 0.1, "acts:a": 1.0, "acts:b": 1.0}
+    plan = best_plan(at, *scored(at, lambda name, bit: worths[name] * 4.0 ** (4 - bit))).plan
+    assert plan == {"weights:a": 5, "weights:b": 3, "acts:a": 4, "acts:b": 4}
