@@ -87,7 +87,8 @@ def best_plan(
     rows = {name: {bit: reference} for name, bit in reference_plan(controller).items()}
     for (name, near), values in scored.items():
         rows[name] = {near: values, **rows[name]}
-    scored_names = {name for name, _ in scored}
+    # In order, not as a set: every process, and a resumed one, must choose alike between equals.
+    scored_names = list(dict.fromkeys(name for name, _ in scored))
     for name in scored_names:
         row = dict(sorted(rows[name].items()))
         for lower, upper in zip(list(row)[:-1], list(row)[1:], strict=True):

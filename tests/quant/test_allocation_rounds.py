@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -140,3 +143,27 @@ def test_within_a_kind_the_scores_decide():
     worths = {"weights:a": 10.0, "weights:b": 0.1, "acts:a": 1.0, "acts:b": 1.0}
     plan = best_plan(at, *scored(at, lambda name, bit: worths[name] * 4.0 ** (4 - bit))).plan
     assert plan == {"weights:a": 5, "weights:b": 3, "acts:a": 4, "acts:b": 4}
+
+
+_CHOICE = """
+import sys; sys.path.insert(0, {folder!r})
+from test_allocation_rounds import best_plan, controller, scored
+at = controller(3600)
+print(best_plan(at, *scored(at, lambda name, bit: 1.0)).plan)
+"""
+
+
+def test_equal_scores_give_every_process_the_same_plan():
+    """Strings hash otherwise in each process, so nothing may hang on the order of a set."""
+    folder = str(Path(__file__).parent)
+    plans = {
+        subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", _CHOICE.format(folder=folder)],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("0", "1", "2", "3")
+    }
+    assert len(plans) == 1
