@@ -249,7 +249,16 @@ def stamp_as(folder: Path, digest: str, files: Iterable[str], name: str = STAGE_
 
 
 def export_inputs(plan_digest: str | None, checkpoint: Path) -> dict[str, str | None]:
-    """Return what an export is made from: a plan and weights, by their content."""
+    """Return what an export is made from: a plan and weights, by their content.
+
+    Raises:
+        ConfigError: the weights are gone.
+    """
+    if not checkpoint.is_file():
+        raise ConfigError(
+            f"The weights {str(checkpoint)!r} do not exist, though the training beside them is "
+            "finished; restore the file, or delete the folder and train again."
+        )
     return {"plan": plan_digest, "weights": sha256_file(checkpoint)}
 
 

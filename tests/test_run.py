@@ -2,11 +2,20 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import re
 
 import pytest
 
 from adaqat_hw.errors import ConfigError
-from adaqat_hw.run import RunDirectory, done_for, is_done, stage_lock, stamp, tree_digest
+from adaqat_hw.run import (
+    RunDirectory,
+    done_for,
+    export_inputs,
+    is_done,
+    stage_lock,
+    stamp,
+    tree_digest,
+)
 from adaqat_hw.schema import digest_of
 
 
@@ -78,3 +87,13 @@ def test_the_tree_digest_sees_every_byte_and_name(tmp_path):
     second = tree_digest(tmp_path)
     (tmp_path / "a.sv").rename(tmp_path / "b.sv")
     assert len({first, second, tree_digest(tmp_path)}) == 3
+
+
+def test_an_export_needs_the_weights_of_its_training(tmp_path):
+    gone = tmp_path / "checkpoint.pt"
+    text = (
+        f"The weights '{gone}' do not exist, though the training beside them is finished; restore "
+        "the file, or delete the folder and train again."
+    )
+    with pytest.raises(ConfigError, match=f"^{re.escape(text)}$"):
+        export_inputs(None, gone)

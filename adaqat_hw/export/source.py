@@ -13,7 +13,7 @@ from torch import Tensor
 
 from adaqat_hw import nets
 from adaqat_hw.errors import ConfigError
-from adaqat_hw.quant import QuantizedNetwork, quantize
+from adaqat_hw.quant import QuantizedNetwork, quantize, state_difference
 from adaqat_hw.run import TrainFolder
 from adaqat_hw.schema import BitWidthPlan, RunConfig, TrainResult
 
@@ -71,10 +71,9 @@ def _load_weights(net: QuantizedNetwork, path: Path) -> None:
     try:
         net.load_state_dict(state, strict=True)
     except (RuntimeError, KeyError, ValueError) as exc:
-        lines = [line.strip().rstrip(".") for line in str(exc).splitlines() if line.strip()]
         raise ConfigError(
-            f"Checkpoint {str(path)!r} does not fit this network ({lines[1:2] or lines}); train "
-            "again, or give the configuration it was trained with."
+            f"Checkpoint {str(path)!r} does not fit this network: {state_difference(net, state)}; "
+            "train again, or give the configuration it was trained with."
         ) from exc
 
 

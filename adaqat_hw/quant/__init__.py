@@ -39,6 +39,7 @@ from adaqat_hw.quant.probes import (
 )
 from adaqat_hw.quant.quantizers import BitWidth
 from adaqat_hw.quant.range_calibration import calibrate_clips, fit_weight_ranges
+from adaqat_hw.quant.state_difference import state_difference
 from adaqat_hw.quant.trace import network_spec
 
 __all__ = [
@@ -75,6 +76,7 @@ __all__ = [
     "reference_plan",
     "round_steps",
     "run_probes",
+    "state_difference",
     "tensor_float32",
     "use_running_statistics",
 ]

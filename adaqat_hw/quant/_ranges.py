@@ -8,6 +8,7 @@ is best for one width is known relative to the others.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -57,7 +58,7 @@ class _LearnedPeak(torch.autograd.Function):
         return grad if plain else grad * ctx.factor, None
 
 
-class _Range(nn.Module):
+class _Range(nn.Module, ABC):
     """Base: a scale is the range over the threshold."""
 
     def __init__(self, bit_width_impl: nn.Module) -> None:
@@ -70,9 +71,9 @@ class _Range(nn.Module):
         """The quantizer's bit-width module."""
         return self._width[0]
 
+    @abstractmethod
     def peak(self, x: Tensor) -> Tensor:
         """Return the range for ``x`` at the present width."""
-        raise NotImplementedError
 
     def forward(self, x: Tensor, threshold: Tensor | None = None) -> Tensor:
         """Return the scale."""

@@ -1,12 +1,12 @@
 """Widths under a budget by measured scores, in a few rounds. Pure Python.
 
-The rule ``allocation`` of this project, beside AdaQAT's gradient. The network trains at the uniform
-plan of the budget. In each round every width is scored alone, at its present bits and one to each
-side, where all others have one bit more than at present: there the effects of single widths add up
-(measured: docs/benchmarks/2026-11-28-learning.md). The plan of the least sum of scores within the
-budget is found exactly, no width more than one bit from where it is; and it is taken only where its
-sum, on other batches, is better than the present plan's beyond two standard errors. Then the
-network trains on at it.
+The rule ``allocation`` of this project, beside AdaQAT's gradient. The network warms up at the
+uniform plan of the budget with a bit more of everything. In each round every width is scored alone,
+at its present bits (first the uniform plan's) and one lower, where all have one bit more: there
+sums of single scores rank plans best (measured: docs/benchmarks/2026-11-28-learning.md). The plan
+of the least sum within the budget is found exactly, no width more than one bit from where it is;
+and it is taken only where its sum, on other batches, is better than the present plan's beyond two
+standard errors. Then the network trains on at it.
 """
 
 from __future__ import annotations

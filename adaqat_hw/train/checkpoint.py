@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from adaqat_hw.errors import ConfigError
+from adaqat_hw.quant import state_difference
 
 FORMAT = 3
 
@@ -103,11 +104,10 @@ def load_into(net: nn.Module, state: Mapping[str, Any], path: Path) -> None:
     try:
         net.load_state_dict(dict(state), strict=True)
     except (RuntimeError, KeyError, ValueError) as exc:
-        lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
-        detail = lines[1] if len(lines) > 1 else (lines[0] if lines else type(exc).__name__)
         raise ConfigError(
-            f"Checkpoint {str(path)!r} does not fit this network ({detail.rstrip('.')}); delete it "
-            "and train again, or restore the configuration it was made with."
+            f"Checkpoint {str(path)!r} does not fit this network: {state_difference(net, state)}; "
+            "give the checkpoint of the same network and variant, or restore the configuration "
+            "that it was made with."
         ) from exc
 
 

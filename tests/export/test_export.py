@@ -194,9 +194,8 @@ def test_another_network_or_damaged_weights_are_refused(
     narrow = run_config(options={"hidden": [8, 8]})
     with raises_text(
         ConfigError,
-        f"Checkpoint '{trained}/mlp/checkpoint.pt' does not fit this network (['size "
-        "mismatch for network.fc1.weight: copying a param with shape torch.Size([64, "
-        "64]) from checkpoint, the shape in current model is torch.Size([8, 64])']); "
+        f"Checkpoint '{trained}/mlp/checkpoint.pt' does not fit this network: its "
+        "'network.fc1.weight' has shape (64, 64), the network's (8, 64); "
         "train again, or give the configuration it was trained with.",
     ):
         export(narrow, trained / "mlp", tmp_path / "out")

@@ -112,17 +112,16 @@ def test_resume_refuses_other_digests_and_formats(tmp_path: Path) -> None:
 def test_loading_into_another_network_names_the_first_difference(tmp_path: Path) -> None:
     state = nn.Linear(3, 2).state_dict()
     text = (
-        f"Checkpoint '{tmp_path}/checkpoint.pt' does not fit this network (size mismatch for "
-        "weight: copying a param with shape torch.Size([2, 3]) from checkpoint, the shape in "
-        "current model is torch.Size([2, 4])); delete it and train again, or restore the "
-        "configuration it was made with."
+        f"Checkpoint '{tmp_path}/checkpoint.pt' does not fit this network: its 'weight' has "
+        "shape (2, 3), the network's (2, 4); give the checkpoint of the same network and variant, "
+        "or restore the configuration that it was made with."
     )
     with pytest.raises(ConfigError, match=f"^{re.escape(text)}$"):
         load_into(nn.Linear(4, 2), state, tmp_path / "checkpoint.pt")
     text = (
-        f"Checkpoint '{tmp_path}/checkpoint.pt' does not fit this network (Missing key(s) in "
-        'state_dict: "0.weight", "0.bias"); delete it and train again, or restore the '
-        "configuration it was made with."
+        f"Checkpoint '{tmp_path}/checkpoint.pt' does not fit this network: it lacks "
+        "'0.weight'; give the checkpoint of the same network and variant, or restore the "
+        "configuration that it was made with."
     )
     with pytest.raises(ConfigError, match=f"^{re.escape(text)}$"):
         load_into(nn.Sequential(nn.Linear(3, 2)), state, tmp_path / "checkpoint.pt")

@@ -118,9 +118,9 @@ def test_a_teacher_must_be_given_and_fit(make_config: Make, tmp_path: Path) -> N
     other = make_config("demo-cnn", train={"teacher": "float"})
     teacher = _teacher_file(tmp_path)
     text = (
-        f"Checkpoint '{tmp_path}/teacher.pt' does not fit this network (Missing key(s) in "
-        'state_dict: "conv1.weight", "conv2.weight", "fc.weight", "fc.bias"); delete it and '
-        "train again, or restore the configuration it was made with."
+        f"Checkpoint '{tmp_path}/teacher.pt' does not fit this network: it lacks "
+        "'conv1.weight'; give the checkpoint of the same network and variant, or restore the "
+        "configuration that it was made with."
     )
     with pytest.raises(ConfigError, match=f"^{re.escape(text)}$"):
         train(other, Variant.named("w4a4"), tmp_path / "a", teacher_checkpoint=teacher)
